@@ -1,0 +1,60 @@
+"""All metrics, declared once: name, kind, meaning, labels. A misspelt name is a type error."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+MetricName = Literal[
+    "numhub_events_accepted_total",
+    "numhub_rows_refused_total",
+    "numhub_records_appended_total",
+    "numhub_records_void_total",
+    "numhub_deliveries_total",
+    "numhub_delivered_numbers_total",
+    "numhub_delivery_seconds",
+    "numhub_parked_total",
+    "numhub_answers_total",
+    "numhub_answered_numbers_total",
+    "numhub_fold_position",
+    "numhub_log_end",
+    "numhub_index_numbers",
+    "numhub_http_requests_total",
+    "numhub_http_request_seconds",
+    "numhub_ledger_commit_seconds",
+    "numhub_loop_lag_seconds",
+    "numhub_lanes_behind",
+]
+
+
+class Metric(NamedTuple):
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: dict[MetricName, Metric] = {
+    "numhub_events_accepted_total": Metric("counter", "numbers accepted into the log", ("event_type", "lane")),
+    "numhub_rows_refused_total": Metric("counter", "rows and items refused at intake", ("reason",)),
+    "numhub_records_appended_total": Metric("counter", "records appended to the log", ("lane",)),
+    "numhub_records_void_total": Metric("counter", "records the fold judged void or repeated", ("verdict",)),
+    "numhub_deliveries_total": Metric("counter", "delivery attempts by outcome", ("mode", "outcome")),
+    "numhub_delivered_numbers_total": Metric("counter", "numbers for which a receipt was recorded", ("mode",)),
+    "numhub_delivery_seconds": Metric("histogram", "append to receipt of the live lane, seconds"),
+    "numhub_parked_total": Metric("counter", "chunks parked after the last attempt"),
+    "numhub_answers_total": Metric("counter", "chunk answers committed"),
+    "numhub_answered_numbers_total": Metric("counter", "numbers answered, corrections included", ("standing",)),
+    "numhub_fold_position": Metric("gauge", "next offset to fold", ("partition",)),
+    "numhub_log_end": Metric("gauge", "next offset of the log", ("partition",)),
+    "numhub_index_numbers": Metric("gauge", "numbers the index knows"),
+    "numhub_http_requests_total": Metric("counter", "API requests", ("route", "status")),
+    "numhub_http_request_seconds": Metric("histogram", "API request duration, seconds", ("route",)),
+    "numhub_ledger_commit_seconds": Metric("histogram", "duration of one ledger group commit, seconds"),
+    "numhub_loop_lag_seconds": Metric("gauge", "how late the event loop runs, seconds"),
+    "numhub_lanes_behind": Metric("gauge", "subscriber lanes not at the end of the log", ("lane",)),
+}
+
+
+class Metrics(Protocol):
+    def count(self, name: MetricName, amount: float = 1, **labels: str) -> None: ...
+    def set(self, name: MetricName, value: float, **labels: str) -> None: ...
+    def observe(self, name: MetricName, seconds: float, **labels: str) -> None: ...
