@@ -1,0 +1,1 @@
+"""Between columns and JSON bodies."""

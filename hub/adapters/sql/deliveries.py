@@ -1,0 +1,200 @@
+"""Writing cursors, receipts, the parking place and the list of failed attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, select
+
+from hub.adapters.sql.keys import NO_PLACE, Keys, find_subscription
+from hub.adapters.sql.schema import (
+    LANE_NUMBER,
+    attempts,
+    chunk_keys,
+    cursors,
+    parked,
+    receipts,
+)
+from hub.adapters.sql.statements import Upsert, slices
+from hub.ports.ledger import AttemptRecord, Cursor, ParkedChunk, Receipt
+
+ATTEMPTS_KEPT = 12
+"""Failed attempts kept per chunk and subscription: the whole retry schedule, no more."""
+
+_CURSOR_KEYS = ["subscription_no", "part", "lane"]
+_open_cursor = Upsert(cursors, _CURSOR_KEYS)
+_advance_cursor = Upsert(
+    cursors, _CURSOR_KEYS, ["next_offset"], guard=lambda new: cursors.c.next_offset < new.next_offset
+)
+_set_cursor = Upsert(cursors, _CURSOR_KEYS, ["next_offset"])
+_new_receipt = Upsert(receipts, ["subscription_no", "chunk_no"])
+_park = Upsert.whole_row(parked)
+_put_attempt = Upsert.whole_row(attempts)
+
+_unpark = delete(parked).where(
+    parked.c.subscription_no == bindparam("subscription_no"), parked.c.chunk_no == bindparam("chunk_no")
+)
+_forget_attempts = delete(attempts).where(
+    attempts.c.subscription_no == bindparam("subscription_no"), attempts.c.chunk_no == bindparam("chunk_no")
+)
+_any_trouble = select(exists(select(parked)), exists(select(attempts)))
+_forget_old_attempts = delete(attempts).where(
+    attempts.c.subscription_no == bindparam("subscription_no"),
+    attempts.c.chunk_no == bindparam("chunk_no"),
+    attempts.c.attempt <= bindparam("oldest"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The arguments of one `Ledger.deliver`."""
+
+    receipts: Sequence[Receipt] = ()
+    parked: Sequence[ParkedChunk] = ()
+    cursors: Sequence[Cursor] = ()
+    attempts: Sequence[AttemptRecord] = field(default=())
+
+
+def open_cursors(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> None:
+    _open_cursor.run(conn, _cursor_rows(conn, keys, wanted))
+
+
+def rewind(conn: Connection, keys: Keys, subscription_id: str, wanted: Sequence[Cursor]) -> None:
+    _set_cursor.run(conn, _cursor_rows(conn, keys, [c for c in wanted if c.subscription_id == subscription_id]))
+
+
+def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[None]:
+    """Carry out many calls with few statements. A receipt wins over a parking or attempt of the same group."""
+    new_receipts = [receipt for call in calls for receipt in call.receipts]
+    new_parked = [chunk for call in calls for chunk in call.parked]
+    new_attempts = [attempt for call in calls for attempt in call.attempts]
+    subscription_no = keys.subscriptions(
+        conn, {item.subscription_id for items in (new_receipts, new_parked, new_attempts) for item in items}
+    )
+    places = {item.chunk_id: item.position for items in (new_receipts, new_parked) for item in items}
+    for attempt in new_attempts:
+        places.setdefault(attempt.chunk_id, NO_PLACE)
+    chunk_no = keys.chunks(conn, places)
+
+    if new_attempts:
+        _record_attempts(conn, new_attempts, subscription_no, chunk_no)
+    _park.run(
+        conn,
+        [
+            {
+                "subscription_no": subscription_no[item.subscription_id],
+                "chunk_no": chunk_no[item.chunk_id],
+                "parked_at": item.parked_at,
+                "attempts": item.attempts,
+                "reason": item.reason,
+            }
+            for item in new_parked
+        ],
+    )
+    if new_receipts:
+        rows = [
+            {
+                "subscription_no": subscription_no[item.subscription_id],
+                "chunk_no": chunk_no[item.chunk_id],
+                "received_at": item.received_at,
+                "attempts": item.attempts,
+                "via": item.via,
+            }
+            for item in new_receipts
+        ]
+        _new_receipt.run(conn, rows)
+        _clear_trouble(conn, rows)
+    _advance_cursor.run(conn, _furthest(_cursor_rows(conn, keys, [c for call in calls for c in call.cursors])))
+    return [None] * len(calls)
+
+
+def _clear_trouble(conn: Connection, rows: list[dict[str, Any]]) -> None:
+    """Take received chunks out of the parking place and the list of attempts."""
+    some = conn.execute(_any_trouble).one()
+    if not any(some):
+        return
+    pairs = [{"subscription_no": row["subscription_no"], "chunk_no": row["chunk_no"]} for row in rows]
+    for there_are, table, statement in zip(some, (parked, attempts), (_unpark, _forget_attempts), strict=True):
+        if not there_are:
+            continue
+        # Receivers in trouble are few: ask once which of these have rows at all.
+        numbers = {row["subscription_no"] for row in rows}
+        troubled: set[int] = set()
+        for part in slices(numbers):
+            found = select(table.c.subscription_no).where(table.c.subscription_no.in_(part)).distinct()
+            troubled.update(conn.scalars(found))
+        concerned = [pair for pair in pairs if pair["subscription_no"] in troubled]
+        if concerned:
+            conn.execute(statement, concerned)
+
+
+def _record_attempts(conn: Connection, wanted: Sequence[AttemptRecord], subscription_no: Any, chunk_no: Any) -> None:
+    rows = [
+        {
+            "subscription_no": subscription_no[item.subscription_id],
+            "chunk_no": chunk_no[item.chunk_id],
+            "attempt": item.attempt,
+            "at": item.at,
+            "status": item.status,
+            "reason": item.reason,
+            "next_at": item.next_at,
+        }
+        for item in wanted
+    ]
+    _put_attempt.run(conn, rows)
+    old = [
+        {
+            "subscription_no": row["subscription_no"],
+            "chunk_no": row["chunk_no"],
+            "oldest": row["attempt"] - ATTEMPTS_KEPT,
+        }
+        for row in rows
+        if row["attempt"] > ATTEMPTS_KEPT
+    ]
+    if old:
+        conn.execute(_forget_old_attempts, old)
+
+
+def _cursor_rows(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> list[dict[str, Any]]:
+    subscription_no = keys.subscriptions(conn, {cursor.subscription_id for cursor in wanted})
+    return [
+        {
+            "subscription_no": subscription_no[cursor.subscription_id],
+            "part": cursor.partition,
+            "lane": LANE_NUMBER[cursor.lane],
+            "start_offset": cursor.start,
+            "next_offset": cursor.offset,
+        }
+        for cursor in wanted
+    ]
+
+
+def _furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per cursor: of several moves in one group only the furthest counts."""
+    furthest: dict[tuple[int, int, int], dict[str, Any]] = {}
+    for row in rows:
+        key = (row["subscription_no"], row["part"], row["lane"])
+        known = furthest.get(key)
+        if known is None or known["next_offset"] < row["next_offset"]:
+            furthest[key] = row
+    return list(furthest.values())
+
+
+def unpark(conn: Connection, subscription_id: str, chunk_ids: Sequence[str]) -> int:
+    """Take chunks out of the parking place; their attempts are counted afresh. Returns how many were parked."""
+    subscription_no = find_subscription(conn, subscription_id)
+    if subscription_no is None:
+        return 0
+    count = 0
+    for part in slices(dict.fromkeys(chunk_ids)):
+        numbers = select(chunk_keys.c.chunk_no).where(chunk_keys.c.chunk_id.in_(part))
+        here = and_(parked.c.subscription_no == subscription_no, parked.c.chunk_no.in_(numbers))
+        found = list(conn.scalars(select(parked.c.chunk_no).where(here)))
+        if found:
+            conn.execute(delete(parked).where(here))
+            tried = and_(attempts.c.subscription_no == subscription_no, attempts.c.chunk_no.in_(found))
+            conn.execute(delete(attempts).where(tried))
+        count += len(found)
+    return count

@@ -1,0 +1,63 @@
+"""Insert-or-update in the dialect of the connection; the one thing SQLAlchemy Core leaves to the dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import Executable
+
+T = TypeVar("T")
+
+IN_LIMIT = 500
+"""Values in one IN list: statements stay small, and well below every database's limit of parameters."""
+
+Guard = Callable[[Any], ColumnElement[bool]]
+
+
+class Upsert:
+    """``INSERT .. ON CONFLICT (keys) DO UPDATE`` (or DO NOTHING without ``update``).
+
+    ``guard`` gets the row that was to be inserted and says when the stored one may be overwritten.
+    """
+
+    def __init__(self, table: Table, keys: Sequence[str], update: Sequence[str] = (), guard: Guard | None = None):
+        self._by_dialect = {
+            name: _upsert(insert(table), keys, update, guard)
+            for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+        }
+
+    @classmethod
+    def whole_row(cls, table: Table) -> Upsert:
+        """Insert or replace by the table's primary key."""
+        keys = [column.name for column in table.primary_key.columns]
+        return cls(table, keys, [column.name for column in table.columns if column.name not in keys])
+
+    def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        if rows:
+            conn.execute(self._by_dialect[conn.dialect.name], rows)
+
+
+def _upsert(insert: Any, keys: Sequence[str], update: Sequence[str], guard: Guard | None) -> Executable:
+    if not update:
+        statement = insert.on_conflict_do_nothing(index_elements=keys)
+    else:
+        changes = {name: getattr(insert.excluded, name) for name in update}
+        where = None if guard is None else guard(insert.excluded)
+        statement = insert.on_conflict_do_update(index_elements=keys, set_=changes, where=where)
+    assert isinstance(statement, Executable)
+    return statement
+
+
+def slices(values: Iterable[T], size: int = IN_LIMIT) -> Iterator[list[T]]:
+    rest = iter(values)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def two_columns(conn: Connection, query: Select[Any]) -> dict[Any, Any]:
+    """The two columns of ``query`` as a dict."""
+    return {row[0]: row[1] for row in conn.execute(query)}
