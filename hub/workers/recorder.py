@@ -1,0 +1,123 @@
+"""Results of many lanes on their way into the ledger, committed together.
+
+While one commit runs, what arrives is gathered for the next. A result is handed over without a pause after the
+answer it records, so cancelling the lane that waits for it loses nothing. A ledger that cannot be reached is tried
+again until it can: what a receiver has taken is not sent again because of us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from hub.domain.errors import Unavailable
+from hub.ports.clock import Clock
+from hub.ports.ledger import AttemptRecord, Cursor, Ledger, ParkedChunk, Receipt
+
+log = logging.getLogger("numhub.recorder")
+
+RETRY_FIRST, RETRY_MAX = 0.1, 5.0
+BREATH = 32
+GATHER_FOR, BUSY_FROM = 0.004, 8
+"""Seconds that results wait for company if more than so many were committed together the last time."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    receipts: list[Receipt] = field(default_factory=list)
+    parked: list[ParkedChunk] = field(default_factory=list)
+    cursors: list[Cursor] = field(default_factory=list)
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class Recorder:
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._next = _Batch()
+        self._task: asyncio.Task[None] | None = None
+        self._committed_last = 0
+        self._releases: set[asyncio.Task[None]] = set()
+
+    def add(
+        self,
+        *,
+        receipt: Receipt | None = None,
+        parked: ParkedChunk | None = None,
+        cursor: Cursor | None = None,
+        attempt: AttemptRecord | None = None,
+    ) -> asyncio.Future[None]:
+        """Hand over at once; the future is done when it is committed."""
+        batch = self._next
+        if receipt is not None:
+            batch.receipts.append(receipt)
+        if parked is not None:
+            batch.parked.append(parked)
+        if cursor is not None:
+            batch.cursors.append(cursor)
+        if attempt is not None:
+            batch.attempts.append(attempt)
+        return self._committed(batch)
+
+    def add_cursors(self, cursors: list[Cursor]) -> asyncio.Future[None]:
+        self._next.cursors.extend(cursors)
+        return self._committed(self._next)
+
+    async def flush(self) -> None:
+        """Return when everything handed over so far is committed."""
+        if self._task is not None:
+            await self._committed(self._next)
+
+    def _committed(self, batch: _Batch) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        batch.waiters.append(waiter)
+        if self._task is None:
+            self._task = asyncio.create_task(self._commit_all(), name="recorder")
+        return waiter
+
+    async def _commit_all(self) -> None:
+        try:
+            while True:
+                # Everything of this turn of the loop travels together; under load a little more, for a commit costs a
+                # millisecond however little is in it.
+                await asyncio.sleep(GATHER_FOR if self._committed_last > BUSY_FROM else 0)
+                batch, self._next = self._next, _Batch()
+                self._committed_last = len(batch.waiters)
+                if not batch.waiters:
+                    return
+                try:
+                    await self._commit(batch)
+                except Exception as error:
+                    for waiter in batch.waiters:
+                        if not waiter.done():
+                            waiter.set_exception(error)
+                else:
+                    release = asyncio.create_task(_release(batch.waiters), name="recorder-release")
+                    self._releases.add(release)
+                    release.add_done_callback(self._releases.discard)
+        finally:
+            self._task = None
+
+    async def _commit(self, batch: _Batch) -> None:
+        wait = RETRY_FIRST
+        while True:
+            try:
+                await self._ledger.deliver(
+                    receipts=batch.receipts, parked=batch.parked, cursors=batch.cursors, attempts=batch.attempts
+                )
+                return
+            except Unavailable:
+                log.warning("delivery_record_delayed", extra={"receipts": len(batch.receipts)})
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, RETRY_MAX)
+
+
+async def _release(waiters: list[asyncio.Future[None]]) -> None:
+    """Let the lanes of one commit go on, some at a time: each of them has a next record to look at."""
+    for place, waiter in enumerate(waiters, start=1):
+        if not waiter.done():
+            waiter.set_result(None)
+        if place % BREATH == 0:
+            await asyncio.sleep(0)
