@@ -1,0 +1,5 @@
+"""``python -m hub.app.cli`` is the command ``numhub``."""
+
+from hub.app.cli.main import main
+
+main()

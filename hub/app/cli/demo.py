@@ -1,0 +1,39 @@
+"""`numhub demo`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.app.cli._open import fail
+
+
+def demo(
+    numbers: Annotated[int, typer.Option(min=200, max=5_000_000, help="good rows the carriers publish")] = 100_000,
+    subscribers: Annotated[int, typer.Option(min=5, max=300, help="app platforms")] = 12,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same world")] = 1,
+    kills: Annotated[int, typer.Option(min=0, max=100, help="how often the hub is killed with kill -9")] = 3,
+    file: Annotated[Path | None, typer.Option(help="publish this CSV instead (number,terminated_at,..)")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the hub running and print how to reach it")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="last line of standard output: one JSON object")] = False,
+) -> None:
+    """Play the mission with real processes over real HTTP, kill the hub on the way, compare every pair with the truth.
+
+    Exit code 0 if everything agrees with the ground truth, 1 if anything differs.
+    """
+    from hub.app.demo.play import DemoFailed, Options, play
+
+    if file is not None and not file.is_file():
+        raise fail(f"there is no file {file}")
+    options = Options(numbers, subscribers, seed, kills, file, keep, as_json)
+    try:
+        agrees = asyncio.run(play(options))
+    except DemoFailed as error:
+        raise fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise fail("interrupted; everything the demo started was stopped") from None
+    if not agrees:
+        raise typer.Exit(1)

@@ -1,0 +1,31 @@
+"""The command line, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from hub.app.cli import batch, demo, listen, login, operate, parties, serve
+
+app = typer.Typer(
+    name="numhub",
+    help="The hub that tells every app when a phone number changes hands.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("doctor")(operate.doctor)
+app.command("rebuild")(operate.rebuild)
+app.command("schemas")(operate.schemas)
+app.command("token")(login.token)
+app.command("login-link")(login.login_link)
+app.command("listen")(listen.listen)
+app.add_typer(parties.party, name="party")
+app.add_typer(parties.app, name="app")
+app.add_typer(parties.agreement, name="agreement")
+app.add_typer(batch.batch, name="batch")
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,167 @@
+"""What operators do with a data directory while no hub runs on it, or beside one: doctor, rebuild, schemas."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hub.adapters.codec.json_codec import JsonCodec
+from hub.adapters.columns.index import ColumnIndex
+from hub.adapters.columns.store import IndexInUse
+from hub.adapters.oauth.keys import KeyFileError, open_hub_keys
+from hub.adapters.sqlite.log import SqliteLog
+from hub.adapters.sqlite.log_file import LogMismatch
+from hub.adapters.telemetry.prometheus import NoMetrics
+from hub.app.cli._open import MaybeData, console, fail
+from hub.app.cli.serve import settings_for
+from hub.app.wiring import INDEX_DIR, LEDGER_FILE, LOG_FILE, build
+from hub.domain.errors import NumhubError
+from hub.flow.fold import Fold
+
+Check = tuple[str, bool, str]
+
+CONTRACT_URL = "https://hub.example"
+"""The address that stands for any hub in the published documents."""
+
+
+def doctor(
+    data: MaybeData = None,
+    config: Annotated[Path | None, typer.Option(help="settings file (TOML)")] = None,
+) -> None:
+    """Look over settings, files, keys and databases; exit code 1 if something needs a hand."""
+    settings = settings_for(config, data_dir=data)
+    data = settings.data_dir
+    checks: list[Check] = [("settings", True, "read and consistent")]
+    checks += [_folder(data), _space(data), _keys(data)]
+    checks += [_database(data / name, what) for name, what in ((LOG_FILE, "log"), (LEDGER_FILE, "ledger"))]
+    if settings.dangerous_allow_loopback_receivers:
+        checks.append(("receivers", False, "dangerous_allow_loopback_receivers is on: for development only"))
+    table = Table(show_header=False, box=None)
+    for name, good, text in checks:
+        table.add_row("[green]ok[/]" if good else "[red]look[/]", name, text)
+    console.print(table)
+    if not all(good for _, good, _ in checks):
+        raise typer.Exit(1)
+
+
+def _folder(data: Path) -> Check:
+    if not data.exists():
+        return "data directory", True, f"{data} does not exist yet; numhub serve makes it"
+    mode = data.stat().st_mode & 0o777
+    if mode & 0o077:
+        return "data directory", False, f"{data} is open to others (mode {mode:o}); chmod 700 it"
+    return "data directory", True, str(data.resolve())
+
+
+def _space(data: Path) -> Check:
+    at = next(folder for folder in (data, *data.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(at).free
+    return "disk", free > 1 << 30, f"{free / (1 << 30):.1f} GiB free" + ("" if free > 1 << 30 else "; below 1 GiB")
+
+
+def _keys(data: Path) -> Check:
+    if not (data / "keys").exists():
+        return "signing keys", True, "none yet; made at the first start"
+    try:
+        return "signing keys", True, f"kid {open_hub_keys(data).signing_kid[:12]}.. signs"
+    except KeyFileError as error:
+        return "signing keys", False, str(error)
+
+
+def _database(path: Path, what: str) -> Check:
+    if not path.exists():
+        return what, True, "not there yet"
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        return what, False, f"{path.name}: {error}"
+    return what, found == "ok", f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, quick check {found}"
+
+
+def rebuild(
+    data: MaybeData = None,
+    config: Annotated[Path | None, typer.Option(help="settings file (TOML)")] = None,
+) -> None:
+    """Delete what is derived (number index, catalogue) and fold it from the log again. The hub must be stopped."""
+    settings = settings_for(config, data_dir=data)
+    data = settings.data_dir
+    if not (data / LOG_FILE).exists():
+        raise fail(f"there is no log below {data}")
+    try:
+        numbers, seconds = asyncio.run(_rebuild(data, settings.partitions))
+        asyncio.run(_clear_catalogue(settings))
+    except IndexInUse:
+        raise fail(f"a hub is running on {data}; stop it first") from None
+    except (NumhubError, KeyFileError, LogMismatch) as error:
+        raise fail(str(error)) from None
+    except OSError as error:
+        raise fail(f"{error.filename or data}: {error.strerror or error}") from None
+    console.print(f"{numbers:,} numbers folded in {seconds:.1f} s; the catalogue is listed anew at the next start")
+
+
+async def _rebuild(data: Path, partitions: int) -> tuple[int, float]:
+    log = SqliteLog(data / LOG_FILE, partitions)
+    began = time.perf_counter()
+    # Opening takes the directory's lock, so a running hub is never robbed of its index.
+    ColumnIndex(data / INDEX_DIR, partitions, log.log_id).close()
+    shutil.rmtree(data / INDEX_DIR)
+    index = ColumnIndex(data / INDEX_DIR, partitions, log.log_id)
+    fold = Fold(log, index, JsonCodec(), NoMetrics())
+    running = asyncio.create_task(fold.run())
+    try:
+        await fold.catch_up()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    index.flush()
+    count = index.count()
+    index.close()
+    await log.close()
+    return count, time.perf_counter() - began
+
+
+async def _clear_catalogue(settings: Any) -> None:
+    hub = await build(settings)
+    try:
+        await hub.ledger.clear_catalogue()
+    finally:
+        await hub.close()
+
+
+def schemas(
+    folder: Annotated[Path, typer.Argument(help="where the contract stands")] = Path("schemas"),
+    check: Annotated[bool, typer.Option("--check", help="only compare; exit code 1 if something differs")] = False,
+) -> None:
+    """Write the published contract (OpenAPI, AsyncAPI, JSON Schemas, examples, tables) as generated from the models."""
+    from tempfile import TemporaryDirectory
+
+    from hub.app import contract
+    from hub.app.settings import Settings
+
+    async def compared() -> tuple[dict[str, str], list[str]]:
+        with TemporaryDirectory() as scratch:
+            hub = await build(Settings(data_dir=Path(scratch)), public_url=CONTRACT_URL)
+            try:
+                return contract.compare(hub.app, folder)
+            finally:
+                await hub.close()
+
+    differing, strays = asyncio.run(compared())
+    for name, text in differing.items():
+        path = folder / name
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        console.print(f"{'differs' if check else 'written'}: {path}", highlight=False)
+    for name in strays:
+        console.print(f"not of the contract, remove it: {folder / name}", highlight=False)
+    if check and (differing or strays):
+        raise typer.Exit(1)

@@ -1,0 +1,82 @@
+"""The hub of a demo: `numhub serve` as a process of its own, killed with SIGKILL and started again on the same data."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+STARTS_WITHIN = 60.0
+
+
+class HubDidNotStart(RuntimeError):
+    """The hub's process ended or never became ready; its own words stand in the log file named."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class HubProcess:
+    """Starts, kills and restarts one hub. ``kills`` counts SIGKILLs; ``down_seconds`` sums kill to ready again."""
+
+    def __init__(self, data: Path, port: int, settings: dict[str, str]) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_file = data / "hub.log"
+        self.kills = 0
+        self.down_seconds = 0.0
+        self._command = [sys.executable, "-m", "hub.app.cli", "serve", "--data", str(data), "--port", str(port)]
+        self._environment = {**os.environ, **settings}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start and wait until /health/ready answers 200."""
+        with self.log_file.open("ab") as sink:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=sink, stderr=sink, env=self._environment, start_new_session=True
+            )
+        deadline = time.monotonic() + STARTS_WITHIN
+        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as probe:
+            while time.monotonic() < deadline:
+                if self._process.returncode is not None:
+                    raise HubDidNotStart(f"the hub ended with code {self._process.returncode}; see {self.log_file}")
+                try:
+                    if (await probe.get(self.url + "/health/ready")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+        raise HubDidNotStart(f"the hub was not ready within {STARTS_WITHIN:.0f} s; see {self.log_file}")
+
+    async def kill(self) -> None:
+        """SIGKILL: no handler runs, nothing is flushed; then start again."""
+        assert self._process is not None
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        self.kills += 1
+        await self.start()
+        self.down_seconds += time.monotonic() - began
+
+    async def stop(self) -> None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), 20)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None

@@ -1,0 +1,89 @@
+"""All settings: from the environment (NUMHUB_*), over a TOML file, over the defaults.
+
+``deploy/hub.example.toml`` is the manual: each setting with unit and consequence; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Settings(BaseSettings):
+    """Built without arguments it runs the whole hub on one machine. Unknown options are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="NUMHUB_", extra="forbid", frozen=True)
+
+    data_dir: Path = Path("numhub-data")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    public_url: str = ""
+    partitions: Annotated[int, Field(ge=1, le=64)] = 8
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    max_connections: Annotated[int, Field(ge=16, le=100_000)] = 4000
+    drain_within: Annotated[float, Field(gt=0, le=300)] = 10.0
+    requests_per_second: Annotated[int, Field(ge=0)] = 2000
+    token_requests_per_minute: Annotated[int, Field(ge=1)] = 120
+    body_limit: Annotated[int, Field(ge=65_536, le=64 << 20)] = 1 << 20
+    bulk_appends_in_flight: Annotated[int, Field(ge=1, le=64)] = 4
+    reader_cache_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
+    max_upload_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
+    delivery_timeout: Annotated[float, Field(ge=1, le=60)] = 15.0
+    deliveries_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 512
+    push_retry_after: tuple[float, ...] = ()
+    dangerous_allow_loopback_receivers: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment; `load` puts a TOML file behind them. No .env file is ever read."""
+        file = cls.model_config.get("toml_file")
+        more = (TomlConfigSettingsSource(settings_cls),) if file else ()
+        return (init_settings, env_settings, *more)
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must be http(s)://host[:port], without query or fragment")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        loopback = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.dangerous_allow_loopback_receivers and not loopback:
+            raise ValueError("dangerous_allow_loopback_receivers is for a hub that listens on loopback only")
+        if not self.public_url and not loopback:
+            raise ValueError("public_url must be set when host is not a loopback address: it is the token issuer")
+        return self
+
+    def base_url(self, bound_port: int) -> str:
+        """``public_url``, or the loopback address the hub listens on."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{bound_port}"
+
+
+def load(file: Path | None = None, **overrides: object) -> Settings:
+    """The settings; a TOML ``file`` stands below the environment. Raises ValidationError, FileNotFoundError."""
+    if file is None:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no settings file {file}")
+
+    class _WithFile(Settings):
+        model_config = SettingsConfigDict(env_prefix="NUMHUB_", extra="forbid", frozen=True, toml_file=file)
+
+    return _WithFile(**overrides)  # type: ignore[arg-type]

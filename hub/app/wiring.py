@@ -1,0 +1,280 @@
+"""The one place that builds everything: adapters behind ports, use cases on ports, the HTTP surface on use cases.
+
+``build(settings)`` gives a `Hub` for API, workers, commands and tests alike. A test swaps parts by name:
+``build(settings, clock=ManualClock(...), sender=RecordingSender())``. Nothing runs until `Hub.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+
+from fastapi import FastAPI
+
+from hub.adapters.codec.json_codec import JsonCodec
+from hub.adapters.columns.index import ColumnIndex
+from hub.adapters.files.store import DiskBatchFiles
+from hub.adapters.memory.coordination import MemoryCoordination
+from hub.adapters.number_plan.package import PackagePlan
+from hub.adapters.oauth.assertions import JwsStatements
+from hub.adapters.oauth.keys import JwkReader, open_hub_keys
+from hub.adapters.oauth.tokens import JwtTokens
+from hub.adapters.sql.ledger import SqlLedger, open_ledger
+from hub.adapters.sqlite.log import SqliteLog
+from hub.adapters.system.clock import SystemClock
+from hub.adapters.telemetry.prometheus import PrometheusMetrics
+from hub.adapters.webhook.sender import WebhookSender
+from hub.api.app import create_app
+from hub.api.context import ApiSettings, Context
+from hub.app.settings import Settings
+from hub.domain.delivery import RETRY_AFTER
+from hub.flow.acknowledge import Acknowledge
+from hub.flow.append import Writer
+from hub.flow.check import Check
+from hub.flow.clear import Clear
+from hub.flow.enrol import Enrol
+from hub.flow.fold import Fold
+from hub.flow.ingest.batches import Batches
+from hub.flow.ingest.events import Events
+from hub.flow.members import Members
+from hub.flow.pull import Pull
+from hub.flow.push import Push
+from hub.flow.reader import Reader
+from hub.flow.redrive import Redrive
+from hub.flow.renew import Renew
+from hub.flow.report import Report
+from hub.flow.subscriptions import Subscriptions
+from hub.flow.waive import Waive
+from hub.flow.withdrawals import Withdrawals
+from hub.ports.clock import Clock
+from hub.ports.ledger import Directory
+from hub.ports.log import EventLog
+from hub.ports.metrics import Metrics
+from hub.ports.number_index import NumberIndex
+from hub.ports.sender import Sender
+from hub.web.mount import mount
+from hub.wire.delivery import WebhookEnvelope, make_secret
+from hub.workers import timers
+from hub.workers.catalogue import CatalogueWorker
+from hub.workers.dispatcher import Dispatcher
+from hub.workers.supervisor import Supervisor
+
+LOG_FILE, LEDGER_FILE, INDEX_DIR, BATCH_DIR = "log.db", "ledger.db", "index", "batches"
+
+
+@dataclass
+class Hub:
+    """Everything of one process. ``context`` holds the use cases by name, ``app`` the HTTP surface."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    log: EventLog
+    ledger: SqlLedger
+    directory: Directory
+    index: NumberIndex
+    members: Members
+    fold: Fold
+    reader: Reader
+    sender: Sender
+    dispatcher: Dispatcher
+    catalogue: CatalogueWorker
+    supervisor: Supervisor
+    enrol: Enrol
+    context: Context
+    app: FastAPI = field(repr=False)
+
+    async def start(self) -> None:
+        """Start the loops, in the order in which they need each other; returns when the directory has been read."""
+        await self.members.refresh()
+        start = self.supervisor.start
+        start("fold", self.fold.run())
+        start("members", self.members.run())
+        start("catalogue", self.catalogue.run())
+        start("dispatcher", self.dispatcher.run())
+        self.supervisor.on_stop("dispatcher", self.dispatcher.stop)
+        start("endpoint proofs", self.context.subscriptions.run())
+        start("batches", self._resume_batches())
+        start("index flush", timers.flush_index(self.index, self.clock))
+        start("loop lag", timers.watch_loop(self.clock, self.metrics))
+        start("gauges", timers.publish(self._gauges, self.clock))
+
+    async def stop(self, within: float | None = None) -> int:
+        """Drain and close; returns how many pieces of work were given up."""
+        given_up = await self.supervisor.stop(self.settings.drain_within if within is None else within)
+        await self.context.batches.stop()
+        await self.close()
+        return given_up
+
+    async def close(self) -> None:
+        """Let go of files and connections without draining; for commands that started nothing."""
+        await self.sender.close()
+        await self.context.coordination.close()
+        await self.log.close()
+        await asyncio.to_thread(self.index.close)
+        await self.ledger.close()
+
+    async def _resume_batches(self) -> None:
+        await self.fold.catch_up()
+        await self.context.batches.resume_all()
+        await asyncio.Event().wait()
+
+    def _gauges(self) -> None:
+        for partition in range(self.log.partitions):
+            self.metrics.set("numhub_fold_position", self.fold.position(partition), partition=str(partition))
+        self.metrics.set("numhub_index_numbers", self.index.count())
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, **overrides: Any) -> AsyncIterator[Hub]:
+    """A started hub without a socket, stopped at the end: for tests and embedding."""
+    hub = await build(settings, **overrides)
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.stop(within=2.0)
+
+
+async def build(
+    settings: Settings,
+    *,
+    public_url: str | None = None,
+    clock: Clock | None = None,
+    sender: Sender | None = None,
+    random: Random | None = None,
+) -> Hub:
+    """Open the data directory and wire everything. ``public_url`` is the base address given out, where the settings
+    leave it open (a port chosen by the machine). Raises OSError, KeyFileError, NumhubError with one clear line."""
+    data = settings.data_dir
+    await asyncio.to_thread(data.mkdir, mode=0o700, parents=True, exist_ok=True)
+    clock = clock or SystemClock()
+    random = random or SystemRandom()
+    metrics = PrometheusMetrics()
+    base_url = public_url or settings.base_url(settings.port)
+
+    log = SqliteLog(data / LOG_FILE, settings.partitions, clock=clock)
+    directory, ledger = open_ledger(data / LEDGER_FILE, clock, metrics)
+    index = await _open_index(data / INDEX_DIR, log)
+    codec = JsonCodec()
+    plan = await asyncio.to_thread(PackagePlan)
+    coordination = MemoryCoordination(clock)
+    members = Members(directory, clock)
+    fold = Fold(log, index, codec, metrics)
+    writer = Writer(log, fold, clock, metrics)
+    reader = Reader(log, fold, codec, settings.reader_cache_bytes)
+    keys = open_hub_keys(data)
+    tokens = JwtTokens(
+        base_url, keys, lambda: members.snapshot, coordination, clock, per_minute=settings.token_requests_per_minute
+    )
+
+    guarded = WebhookSender(
+        clock,
+        allow_loopback=settings.dangerous_allow_loopback_receivers,
+        total_seconds=settings.delivery_timeout,
+    )
+    sender = sender or guarded
+    envelope = WebhookEnvelope()
+    subscriptions = Subscriptions(
+        directory, ledger, log, fold, members, sender, envelope, clock, random, make_secret, guarded.check_url
+    )
+    withdrawals = Withdrawals(index, codec, clock)
+    schedule = tuple(timedelta(seconds=s) for s in settings.push_retry_after) or RETRY_AFTER
+    push = Push(sender, envelope, withdrawals, clock, random, metrics, schedule)
+    dispatcher = Dispatcher(
+        ledger, fold, reader, members, push, withdrawals, subscriptions.suspend, clock, random, metrics,
+        settings.partitions, bulk_slots=settings.deliveries_in_flight,
+    )  # fmt: skip
+    redrive = Redrive(ledger, log)
+    redrive.attach(dispatcher.rewind, dispatcher.redrive)
+    catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, settings.partitions)
+
+    clear = Clear(ledger, fold, index, log, reader, codec, members, clock)
+    files = DiskBatchFiles(data / BATCH_DIR, max_bytes=settings.max_upload_bytes)
+    batches = Batches(
+        ledger, files, members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
+        in_flight=settings.bulk_appends_in_flight,
+    )  # fmt: skip
+    events = Events(members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared)
+
+    context = Context(
+        clock=clock,
+        members=members,
+        tokens=tokens,
+        coordination=coordination,
+        metrics=metrics,
+        settings=ApiSettings(
+            public_url=base_url,
+            requests_per_second=settings.requests_per_second,
+            token_requests_per_minute=settings.token_requests_per_minute,
+            body_limit=settings.body_limit,
+        ),
+        ledger=ledger,
+        directory=directory,
+        log=log,
+        index=index,
+        fold=fold,
+        reader=reader,
+        writer=writer,
+        enrol=Enrol(directory, members, clock, SystemRandom(), JwkReader()),
+        subscriptions=subscriptions,
+        pull=Pull(reader, fold, ledger, members, clock, _secret(data / "keys" / "cursor.key"), log, index),
+        acknowledge=Acknowledge(ledger, fold, index, reader, codec, members, clock, metrics),
+        redrive=redrive,
+        batches=batches,
+        events=events,
+        clear=clear,
+        renew=Renew(ledger, fold, index, log, writer, reader, codec, members, plan, clock),
+        check=Check(ledger, fold, index, members, plan, clock),
+        waive=Waive(ledger, members, JwsStatements(), clock),
+        report=Report(ledger, members, fold, clock),
+        exposition=metrics.exposition,
+    )
+    app = create_app(context)
+    mount(app, context, link_key(data))
+    return Hub(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        log=log,
+        ledger=ledger,
+        directory=directory,
+        index=index,
+        members=members,
+        fold=fold,
+        reader=reader,
+        sender=sender,
+        dispatcher=dispatcher,
+        catalogue=catalogue,
+        supervisor=Supervisor(clock),
+        enrol=context.enrol,
+        context=context,
+        app=app,
+    )
+
+
+async def _open_index(folder: Path, log: EventLog) -> NumberIndex:
+    ends = await log.ends()
+    return await asyncio.to_thread(ColumnIndex, folder, log.partitions, log.log_id, log_ends=ends)
+
+
+def link_key(data: Path) -> bytes:
+    """The key under which one-time links of the regulator's page are signed."""
+    return _secret(data / "keys" / "link.key")
+
+
+def _secret(file: Path) -> bytes:
+    """32 random bytes kept in ``file``, made on first use, readable by the owner only."""
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = file.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(SystemRandom().randbytes(32))
+        fresh.replace(file)
+    return file.read_bytes()
