@@ -1,0 +1,74 @@
+"""``python -m tests.bench NAME [--stack embedded] [--repeat N] [--json]``: the hub's figures beside their bounds.
+
+Exit code 0 whatever the figures are; 1 if the hub did not do what was asked; 2 for what cannot be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+
+import uvloop
+
+from tests.bench.processes import environment
+from tests.bench.shape import Result, median_of
+
+BENCHES = ("ingest", "fanout", "live", "answers")
+LATER = ("nation", "check", "storage", "rebuild", "interference")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("name", help=", ".join(BENCHES))
+    parser.add_argument("--stack", choices=("embedded", "services"), default="embedded")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run N times, report the median run")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER", help="another size, e.g. --set rows=100000"
+    )
+    options = parser.parse_args(arguments)
+    if options.name not in BENCHES:
+        known = "is not there yet" if options.name in LATER else "is no bench"
+        return _refuse(f"{options.name} {known}; there are {', '.join(BENCHES)}")
+    if options.stack != "embedded":
+        return _refuse("the stack of services (Kafka, PostgreSQL, Redis) is not there yet; use --stack embedded")
+    try:
+        sizes = {name: _number(value) for name, _, value in (each.partition("=") for each in options.set)}
+    except ValueError:
+        return _refuse("--set takes NAME=NUMBER")
+    results = []
+    for turn in range(max(options.repeat, 1)):
+        if turn:
+            time.sleep(1)
+        results.append(uvloop.run(_run(options.name, sizes)))
+        sys.stderr.write(results[-1].as_text() + "\n")
+    result = median_of(results)
+    if options.json:
+        sys.stdout.write(result.as_json() + "\n")
+    elif len(results) > 1:
+        sys.stdout.write("the median run:\n" + result.as_text() + "\n")
+    return 0
+
+
+async def _run(name: str, sizes: dict[str, float]) -> Result:
+    bench = importlib.import_module(f"tests.bench.{name}")
+    result: Result = await bench.run(**sizes)
+    return result
+
+
+def _number(text: str) -> float:
+    return int(text.replace("_", "")) if text.replace("_", "").isdecimal() else float(text)
+
+
+def _refuse(why: str) -> int:
+    sys.stderr.write(why + "\n")
+    return 2
+
+
+if __name__ == "__main__":
+    os.environ.update(environment())
+    sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+    raise SystemExit(main())

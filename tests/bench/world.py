@@ -1,0 +1,295 @@
+"""The worlds benches run in: parties enrolled straight into the ledger, chunks written straight into the log."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from numhub_client import PrivateKey
+
+from hub.adapters.codec.json_codec import JsonCodec
+from hub.adapters.columns.index import ColumnIndex
+from hub.adapters.number_plan.package import PackagePlan
+from hub.adapters.oauth.keys import JwkReader, generate
+from hub.adapters.sql.ledger import open_ledger
+from hub.adapters.sqlite.log import SqliteLog
+from hub.adapters.system.clock import SystemClock
+from hub.adapters.telemetry.prometheus import NoMetrics
+from hub.app.wiring import INDEX_DIR, LEDGER_FILE, LOG_FILE
+from hub.domain.events import EventType, Lane
+from hub.domain.parties import (
+    AppClass,
+    DeliveryMode,
+    Purpose,
+    Role,
+    SigningSecret,
+    Subscription,
+    SubscriptionState,
+)
+from hub.flow.enrol import Enrol
+from hub.flow.fold import Fold
+from hub.flow.ingest.chunks import Columns, make_record, partition_of_all, pieces, record_id, runs
+from hub.flow.ingest.publisher import Publisher
+from hub.flow.members import Members
+from hub.ports.ledger import Cursor
+from hub.ports.log import NewRecord
+from tests.bench.processes import ROOT
+from tests.bench.sink import secret_of
+
+CARRIER = "carrier-1"
+PARTITIONS = 8
+DAY = 86_400
+HUB_SETTINGS = {"NUMHUB_DANGEROUS_ALLOW_LOOPBACK_RECEIVERS": "true", "NUMHUB_REQUESTS_PER_SECOND": "0"}
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class World:
+    """A data directory with everybody enrolled. ``subscribers`` own one app each, or several."""
+
+    data: Path
+    keys: dict[str, PrivateKey] = field(default_factory=dict, repr=False)
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+    async def token(self, url: str, party_id: str) -> str:
+        form, headers = self.keys[party_id].grant(url, time.time())
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(
+                f"{url}/oauth2/token", data={"grant_type": "client_credentials", **form}, headers=headers
+            )
+        answer.raise_for_status()
+        token: str = answer.json()["access_token"]
+        return token
+
+    def remove(self) -> None:
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def fresh_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="numhub-bench-"))
+
+
+async def enrol(
+    data: Path,
+    *,
+    subscribers: int = 0,
+    apps_each: int = 1,
+    sink: str = "",
+    lane: Lane = Lane.bulk,
+    state: SubscriptionState = SubscriptionState.active,
+) -> World:
+    """One carrier, and ``subscribers`` parties with ``apps_each`` subscriptions each, from the log's beginning on.
+
+    With ``sink`` (base URL) they are full webhooks to ``/s/<number>``, signed with `sink.secret_of`; else pull.
+    """
+    clock = SystemClock()
+    directory, ledger = open_ledger(data / LEDGER_FILE, clock)
+    members = Members(directory, clock)
+    await members.refresh()
+    enrolment = Enrol(directory, members, clock, SystemRandom(), JwkReader())
+    world = World(data)
+
+    async def add(role: Role, party_id: str, **more: Any) -> None:
+        private, public = generate()
+        world.keys[party_id] = PrivateKey.parse(private, party_id)
+        await enrolment.add_party(role, party_id, party_id, keys=[public], **more)
+
+    now = clock.now()
+    await add(Role.carrier, CARRIER, coverage_since=now - timedelta(days=400))
+    number = 0
+    for place in range(subscribers):
+        owner = f"owner-{place:03d}"
+        await add(Role.subscriber, owner)
+        await enrolment.add_agreement(owner, pia_ref="PIA-BENCH")
+        for _ in range(apps_each):
+            app = await enrolment.add_app(f"app-{number:04d}", owner, AppClass.lifestyle_travel, "bench")
+            subscription = Subscription(
+                subscription_id=f"sub_{number:016x}",
+                subscriber_id=owner,
+                app_id=app.app_id,
+                app_class=app.app_class,
+                purpose=Purpose.account_unbind,
+                event_types=frozenset(EventType),
+                lanes=frozenset({lane}),
+                mode=DeliveryMode.webhook_full if sink else DeliveryMode.pull,
+                state=state,
+                created_at=now,
+                endpoint=f"{sink}/s/{number}" if sink else None,
+                secrets=(SigningSecret("v1", secret_of(number), now),) if sink else (),
+            )
+            await ledger.open_cursors(
+                [Cursor(subscription.subscription_id, partition, lane, 0, 0) for partition in range(PARTITIONS)]
+            )
+            await directory.put_subscription(subscription)
+            world.subscriptions.append(subscription)
+            number += 1
+    await ledger.close()
+    return world
+
+
+# ---- numbers and chunks
+
+
+def draw_numbers(count: int, seed: int, apart_from: Numbers | None = None) -> Numbers:
+    """``count`` numbers out of the real blocks, ascending; none of ``apart_from`` (ascending)."""
+    random = np.random.default_rng(seed)
+    blocks = PackagePlan().blocks()[0].astype(np.int64)
+    found: Numbers = np.empty(0, np.int64)
+    while len(found) < count:
+        size = count + count // 50 + 10
+        more = random.choice(blocks, size) * 10_000 + random.integers(0, 10_000, size)
+        found = np.unique(np.concatenate([found, more]))
+        if apart_from is not None:
+            known = apart_from[np.minimum(np.searchsorted(apart_from, found), len(apart_from) - 1)] == found
+            found = found[~known]
+    return np.sort(random.choice(found, count, replace=False))
+
+
+def long_ago(now: int) -> int:
+    """When the lines of all numbers that benches prefill ended."""
+    return now // DAY * DAY - 95 * DAY
+
+
+def records_of(numbers: Numbers, event: EventType, name: str, *, lane: Lane = Lane.bulk) -> Iterator[NewRecord]:
+    """First events of unknown numbers as full chunks; terminated on one day some months ago."""
+    codec, publisher = JsonCodec(), Publisher(CARRIER, 1, np.ones(16, bool))
+    now = int(time.time())
+    ended = long_ago(now)
+    numbers = numbers[np.argsort(partition_of_all(numbers, PARTITIONS), kind="stable")]
+    partition = partition_of_all(numbers, PARTITIONS)
+    place = 0
+    for start, end in runs(partition):
+        for low, high in pieces(start, end):
+            rows = high - low
+            times = np.full(rows, ended, np.int64)
+            planned = event is EventType.release_scheduled
+            columns = Columns(
+                numbers=numbers[low:high],
+                generation=np.zeros(rows, np.uint8),
+                seq=np.ones(rows, np.uint16),
+                occurred_at=times,
+                binding_cutoff_at=times,
+                release_planned_at=times + 100 * DAY if planned else np.zeros(rows, np.int64),
+                reason=np.ones(rows, np.uint8),
+            )
+            name_of = record_id("bench", name, place)
+            yield make_record(codec, publisher, name_of, event, lane, int(partition[low]), now, columns)
+            place += 1
+
+
+async def write_log(data: Path, records: Iterator[NewRecord]) -> list[tuple[str, int]]:
+    """Append straight to the log file; returns (chunk id, numbers) of each record."""
+    log = SqliteLog(data / LOG_FILE, PARTITIONS)
+    written: list[tuple[str, int]] = []
+    waiting: list[NewRecord] = []
+    for record in records:
+        written.append((record.record_id, int(record.headers["count"])))
+        waiting.append(record)
+        if len(waiting) == 64:
+            await log.append(waiting)
+            waiting = []
+    await log.append(waiting)
+    await log.close()
+    return written
+
+
+async def fold_index(data: Path) -> int:
+    """Fold the log into its index, so that a hub started on it has nothing to catch up."""
+    log = SqliteLog(data / LOG_FILE, PARTITIONS)
+    index = ColumnIndex(data / INDEX_DIR, PARTITIONS, log.log_id)
+    fold = Fold(log, index, JsonCodec(), NoMetrics())
+    running = asyncio.create_task(fold.run())
+    await fold.catch_up()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    index.flush()
+    count = index.count()
+    index.close()
+    await log.close()
+    return count
+
+
+async def catalogued(data: Path, within: float = 60.0) -> None:
+    """Wait until the hub that runs on ``data`` has listed every chunk of its log."""
+    deadline = time.monotonic() + within
+    log = SqliteLog(data / LOG_FILE, PARTITIONS)
+    _, ledger = open_ledger(data / LEDGER_FILE, SystemClock())
+    try:
+        end = sum(await log.ends())
+        while sum((await ledger.catalogue_positions()).values()) < end:
+            if time.monotonic() > deadline:
+                raise RuntimeError("the catalogue does not come to its end")
+            await asyncio.sleep(0.1)
+    finally:
+        await ledger.close()
+        await log.close()
+
+
+async def open_numbers(count: int) -> tuple[Path, Numbers]:
+    """A data directory whose index holds ``count`` open numbers, half deactivated, half scheduled for release.
+
+    Made once per version of codec and index, kept in the temporary directory and copied for each run.
+    """
+    numbers = draw_numbers(count, seed=1)
+    sources = [*sorted((ROOT / "hub/adapters/columns").glob("*.py")), *(ROOT / "hub/adapters/codec").glob("*.py")]
+    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    cache = Path(tempfile.gettempdir()) / f"numhub-bench-cache-{os.getuid()}"
+    kept = cache / f"open-{count}-{version}"
+    if not kept.exists():
+        for old in cache.glob(f"open-{count}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        making = cache / f"making-{os.getpid()}"
+        making.mkdir(mode=0o700, parents=True)
+        await write_log(making, records_of(numbers[::2], EventType.deactivated, "open-0"))
+        await write_log(making, records_of(numbers[1::2], EventType.release_scheduled, "open-1"))
+        await fold_index(making)
+        making.rename(kept)
+    data = fresh_folder()
+    await asyncio.to_thread(shutil.copytree, kept, data, dirs_exist_ok=True)
+    return data, numbers
+
+
+def night_file(new: Numbers, known: Numbers, seed: int, *, whole_days: bool) -> bytes:
+    """A carrier's CSV of scheduled releases, in no order: ``new`` numbers and ``known`` ones that are open already.
+
+    With ``whole_days`` lines end at midnight, as billing systems often say it; else at any second.
+    """
+    random = np.random.default_rng(seed)
+    midnight = int(time.time()) // DAY * DAY - 8 * 3600
+    ended = midnight - random.integers(60, 90, len(new)) * DAY
+    if not whole_days:
+        ended += random.integers(0, DAY, len(new))
+    ended = np.concatenate([ended, np.full(len(known), long_ago(int(time.time())))])
+    numbers = np.concatenate([new, known])
+    order = random.permutation(len(numbers))
+    numbers, ended = numbers[order], ended[order]
+    planned = midnight + random.integers(35, 41, len(numbers)) * DAY
+    text = "%Y-%m-%dT%H:%M:%S+08:00"
+
+    def moments(epochs: Numbers) -> pl.Series:
+        return pl.from_epoch(pl.Series(epochs + 8 * 3600)).dt.strftime(text)
+
+    table = pl.DataFrame(
+        {
+            "number": numbers,
+            "terminated_at": moments(ended),
+            "release_planned_at": moments(planned),
+            "reason": np.array(["holder_request", "arrears", "carrier"])[numbers % 3],
+        }
+    )
+    return table.write_csv().encode()

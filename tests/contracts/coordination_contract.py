@@ -1,0 +1,81 @@
+"""What every adapter of the coordination port must do; the classes that run it supply `make`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hub.adapters.system.clock import ManualClock
+from hub.ports.coordination import Coordination
+
+
+class CoordinationContract:
+    async def make(self, clock: ManualClock) -> Coordination:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    async def coordination(self, clock: ManualClock) -> AsyncIterator[Coordination]:
+        made = await self.make(clock)
+        yield made
+        await made.close()
+
+    async def test_a_nonce_is_new_once(self, coordination: Coordination, clock: ManualClock) -> None:
+        """True the first time, False until the ttl has passed, for each nonce apart."""
+        assert await coordination.first_use("a", 10)
+        assert not await coordination.first_use("a", 10)
+        assert await coordination.first_use("b", 10)
+        clock.advance(9.9)
+        assert not await coordination.first_use("a", 10)
+        clock.advance(0.2)
+        assert await coordination.first_use("a", 10)
+
+    async def test_a_refused_use_does_not_prolong_the_memory(
+        self, coordination: Coordination, clock: ManualClock
+    ) -> None:
+        """The ttl counts from the first use."""
+        assert await coordination.first_use("a", 10)
+        clock.advance(8)
+        assert not await coordination.first_use("a", 10)
+        clock.advance(3)
+        assert await coordination.first_use("a", 10)
+
+    async def test_a_limit_holds_per_key(self, coordination: Coordination) -> None:
+        """The first ``limit`` uses pass, the next one is told how long to wait, another key is not concerned."""
+        waits = [await coordination.allow("a", limit=3, window=10) for _ in range(5)]
+        assert waits[:3] == [0.0, 0.0, 0.0]
+        assert all(0 < wait <= 10 for wait in waits[3:])
+        assert await coordination.allow("b", limit=3, window=10) == 0.0
+
+    async def test_who_waits_as_told_may_go_on(self, coordination: Coordination, clock: ManualClock) -> None:
+        """Waiting as long as told, a few times at most, leads back in."""
+        for _ in range(4):
+            await coordination.allow("a", limit=3, window=10)
+        for _ in range(5):
+            wait = await coordination.allow("a", limit=3, window=10)
+            if not wait:
+                return
+            clock.advance(wait)
+        pytest.fail("told to wait again and again")
+
+    async def test_a_burst_across_a_border_is_not_let_through_twice(
+        self, coordination: Coordination, clock: ManualClock
+    ) -> None:
+        """Within any short span about ``limit`` uses pass, wherever it lies."""
+        clock.advance(9.9)
+        first = [await coordination.allow("a", limit=100, window=10) for _ in range(100)]
+        clock.advance(0.2)
+        second = [await coordination.allow("a", limit=100, window=10) for _ in range(100)]
+        assert first.count(0.0) == 100
+        assert second.count(0.0) <= 5
+
+    async def test_refused_uses_are_not_counted(self, coordination: Coordination, clock: ManualClock) -> None:
+        """A client that hammers is not locked out for longer than one that waits."""
+        for _ in range(1000):
+            await coordination.allow("a", limit=10, window=10)
+        clock.advance(20)
+        assert await coordination.allow("a", limit=10, window=10) == 0.0

@@ -1,0 +1,102 @@
+"""The strict JSON reader: what two parsers could read differently is refused, the rest is read as everywhere."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.api.strict import MAX_DEPTH, parse
+from hub.domain.errors import InvalidRequest
+
+REFUSED: dict[str, bytes] = {
+    "empty": b"",
+    "blank": b"  ",
+    "trailing": b"{} {}",
+    "bom": b"\xef\xbb\xbf{}",
+    "utf-16": '{"a":1}'.encode("utf-16"),
+    "utf-32": '{"a":1}'.encode("utf-32-le"),
+    "latin-1": b'{"a":"\xe9"}',
+    "overlong": b'{"a":"\xc0\xaf"}',
+    "raw surrogate": b'{"a":"\xed\xa0\x80"}',
+    "lone high surrogate": b'{"a":"\\ud800"}',
+    "lone low surrogate": b'{"a":"\\uDC00x"}',
+    "lone surrogate in a key": b'{"\\ud800":1}',
+    "nul": b'{"a":"\\u0000"}',
+    "duplicate key": b'{"a":1,"a":1}',
+    "duplicate key, escaped": b'{"a":1,"\\u0061":2}',
+    "duplicate key, deep": b'{"x":[{"a":1,"a":2}]}',
+    "nan": b'{"a":NaN}',
+    "infinity": b"[Infinity]",
+    "minus infinity": b"[-Infinity]",
+    "float overflow": b"[1e999]",
+    "long float": b"[0." + b"1" * 100 + b"]",
+    "19 digits": b"[1" + b"0" * 18 + b"]",
+    "a million digits": b"[" + b"9" * 1_000_000 + b"]",
+    "depth 17": b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
+    "depth 100,000": b"[" * 100_000 + b"]" * 100_000,
+    "depth of objects": b'{"a":' * 100_000,
+    "single quotes": b"{'a':1}",
+    "comment": b"{}//",
+    "control in a text": b'["\x01"]',
+    "quotes that never end": b"[" * 17 + b'"\\"' * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_could_be_read_in_two_ways_is_refused(name: str) -> None:
+    """The refusal is InvalidRequest with code invalid_json and repeats nothing of the body."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(REFUSED[name])
+    assert caught.value.reason_code == "invalid_json"
+    assert len(caught.value.message) < 120
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * MAX_DEPTH + b"]" * MAX_DEPTH,
+        b'{"a":"[[[[[[[[[[[[[[[[[[[[[[[["}',
+        b'{"a":"\\"[[[[[[[[[[[[[[[[[[[[[["}',
+        b'["\\ud83d\\ude00", "\\\\ud800", "\\\\u0000"]',
+        b"[999999999999999999, -999999999999999999, 1.5, 1e3, true, null]",
+        b'{"sha256":"1234567890123456789012345678901234567890123456789012345678901234","n":7}',
+        '  {"名":"号码"}\n'.encode(),
+    ],
+)
+def test_what_is_clear_is_read_as_json_reads_it(body: bytes) -> None:
+    """Brackets and escapes inside texts, pairs of surrogates, 18 digits and full depth are all fine."""
+    assert parse(body) == json.loads(body)
+
+
+def test_many_flat_brackets_are_not_depth() -> None:
+    """A list of ten thousand objects is two levels deep."""
+    body = json.dumps([{"a": [place]} for place in range(10_000)]).encode()
+    assert len(parse(body)) == 10_000
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.text(st.characters(exclude_characters="\x00")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(_values)
+def test_every_plain_value_comes_back(value: object) -> None:
+    """Whatever a serializer writes within the limits is read unchanged, escaped or not."""
+    if "\\u0000" in json.dumps(value):
+        return
+    assert parse(json.dumps(value).encode()) == value
+    assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_fall_over(body: bytes) -> None:
+    """Any bytes give a value or InvalidRequest, never another error."""
+    try:
+        parse(body)
+    except InvalidRequest as refused:
+        assert refused.reason_code == "invalid_json"
