@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+LOG_FILE, LEDGER_FILE, INDEX_DIR = "log.db", "ledger.db", "index"
+"""Names below ``data_dir``."""
 
 
 class Settings(BaseSettings):
@@ -35,6 +38,17 @@ class Settings(BaseSettings):
     delivery_timeout: Annotated[float, Field(ge=1, le=60)] = 15.0
     deliveries_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 512
     push_retry_after: tuple[float, ...] = ()
+    kafka_bootstrap: str = ""
+    kafka_topic_prefix: str = "numhub."
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = "SCRAM-SHA-512"
+    kafka_username: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_ca_file: str = ""
+    ledger_url: SecretStr = SecretStr("")
+    redis_url: SecretStr = SecretStr("")
+    keys_dir: str = ""
+    batches_dir: str = ""
     dangerous_allow_loopback_receivers: bool = False
 
     @classmethod
@@ -69,6 +83,21 @@ class Settings(BaseSettings):
         if not self.public_url and not loopback:
             raise ValueError("public_url must be set when host is not a loopback address: it is the token issuer")
         return self
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where the hub's own keys live: one folder for all processes of a hub."""
+        return Path(self.keys_dir) if self.keys_dir else self.data_dir / "keys"
+
+    @property
+    def batches_folder(self) -> Path:
+        """Where uploaded files wait: one folder for all processes that take in files."""
+        return Path(self.batches_dir) if self.batches_dir else self.data_dir / "batches"
+
+    @property
+    def ledger_address(self) -> str | Path:
+        """A database URL, or the SQLite file below ``data_dir``."""
+        return self.ledger_url.get_secret_value() or self.data_dir / LEDGER_FILE
 
     def base_url(self, bound_port: int) -> str:
         """``public_url``, or the loopback address the hub listens on."""

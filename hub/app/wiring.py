@@ -32,7 +32,7 @@ from hub.adapters.telemetry.prometheus import PrometheusMetrics
 from hub.adapters.webhook.sender import WebhookSender
 from hub.api.app import create_app
 from hub.api.context import ApiSettings, Context
-from hub.app.settings import Settings
+from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.domain.delivery import RETRY_AFTER
 from hub.flow.acknowledge import Acknowledge
 from hub.flow.append import Writer
@@ -64,8 +64,6 @@ from hub.workers import timers
 from hub.workers.catalogue import CatalogueWorker
 from hub.workers.dispatcher import Dispatcher
 from hub.workers.supervisor import Supervisor
-
-LOG_FILE, LEDGER_FILE, INDEX_DIR, BATCH_DIR = "log.db", "ledger.db", "index", "batches"
 
 
 @dataclass
@@ -160,7 +158,7 @@ async def build(
     base_url = public_url or settings.base_url(settings.port)
 
     log = SqliteLog(data / LOG_FILE, settings.partitions, clock=clock)
-    directory, ledger = open_ledger(data / LEDGER_FILE, clock, metrics)
+    directory, ledger = open_ledger(settings.ledger_address, clock, metrics)
     index = await _open_index(data / INDEX_DIR, log)
     codec = JsonCodec()
     plan = await asyncio.to_thread(PackagePlan)
@@ -169,7 +167,7 @@ async def build(
     fold = Fold(log, index, codec, metrics)
     writer = Writer(log, fold, clock, metrics)
     reader = Reader(log, fold, codec, settings.reader_cache_bytes)
-    keys = open_hub_keys(data)
+    keys = open_hub_keys(settings.keys_folder)
     tokens = JwtTokens(
         base_url, keys, lambda: members.snapshot, coordination, clock, per_minute=settings.token_requests_per_minute
     )
@@ -196,7 +194,7 @@ async def build(
     catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, settings.partitions)
 
     clear = Clear(ledger, fold, index, log, reader, codec, members, clock)
-    files = DiskBatchFiles(data / BATCH_DIR, max_bytes=settings.max_upload_bytes)
+    files = DiskBatchFiles(settings.batches_folder, max_bytes=settings.max_upload_bytes)
     batches = Batches(
         ledger, files, members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
         in_flight=settings.bulk_appends_in_flight,
@@ -224,7 +222,7 @@ async def build(
         writer=writer,
         enrol=Enrol(directory, members, clock, SystemRandom(), JwkReader()),
         subscriptions=subscriptions,
-        pull=Pull(reader, fold, ledger, members, clock, _secret(data / "keys" / "cursor.key"), log, index),
+        pull=Pull(reader, fold, ledger, members, clock, _secret(settings.keys_folder / "cursor.key"), log, index),
         acknowledge=Acknowledge(ledger, fold, index, reader, codec, members, clock, metrics),
         redrive=redrive,
         batches=batches,
@@ -237,7 +235,7 @@ async def build(
         exposition=metrics.exposition,
     )
     app = create_app(context)
-    mount(app, context, link_key(data))
+    mount(app, context, link_key(settings.keys_folder))
     return Hub(
         settings=settings,
         clock=clock,
@@ -264,9 +262,9 @@ async def _open_index(folder: Path, log: EventLog) -> NumberIndex:
     return await asyncio.to_thread(ColumnIndex, folder, log.partitions, log.log_id, log_ends=ends)
 
 
-def link_key(data: Path) -> bytes:
+def link_key(keys_folder: Path) -> bytes:
     """The key under which one-time links of the regulator's page are signed."""
-    return _secret(data / "keys" / "link.key")
+    return _secret(keys_folder / "link.key")
 
 
 def _secret(file: Path) -> bytes:

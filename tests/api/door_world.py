@@ -123,7 +123,7 @@ async def open_door(tmp_path: Path, **settings: Any) -> AsyncIterator[Door]:
     directory, ledger = open_ledger(tmp_path / "ledger.db", clock)
     members = Members(directory, clock)
     await members.refresh()
-    keys = open_hub_keys(tmp_path)
+    keys = open_hub_keys(tmp_path / "keys")
     coordination = MemoryCoordination(clock)
     tokens = JwtTokens(ISSUER, keys, lambda: members.snapshot, coordination, clock)
     metrics = PrometheusMetrics()

@@ -393,17 +393,17 @@ async def test_tokens_per_minute_are_bounded(door: Door) -> None:
 
 def test_the_hubs_key_survives_a_restart_and_is_for_its_eyes_only(tmp_path: Path) -> None:
     """The key is made once with mode 0600; a file that others can read stops the start."""
-    first, second = open_hub_keys(tmp_path), open_hub_keys(tmp_path)
+    first, second = open_hub_keys(tmp_path / "keys"), open_hub_keys(tmp_path / "keys")
     assert first.signing_kid == second.signing_kid
     (file,) = (tmp_path / "keys").glob("*.json")
     assert file.stat().st_mode & 0o777 == 0o600
     file.chmod(0o644)
     with pytest.raises(KeyFileError, match="can be read by others"):
-        open_hub_keys(tmp_path)
+        open_hub_keys(tmp_path / "keys")
     file.chmod(0o600)
     file.write_text("{}", "utf-8")
     with pytest.raises(KeyFileError, match="does not hold"):
-        open_hub_keys(tmp_path)
+        open_hub_keys(tmp_path / "keys")
 
 
 async def test_verification_is_remembered(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.system.clock import SystemClock
 from hub.app.demo.hub_process import HubProcess, free_port
-from hub.app.wiring import LEDGER_FILE
+from hub.app.settings import LEDGER_FILE
 from hub.domain.events import EventType
 from hub.domain.parties import SubscriptionState
 from tests.bench import world

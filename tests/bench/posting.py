@@ -19,7 +19,7 @@ from hub.adapters.codec.json_codec import JsonCodec
 from hub.adapters.sqlite.log import SqliteLog
 from hub.adapters.system.clock import SystemClock
 from hub.adapters.webhook.sender import WebhookSender
-from hub.app.wiring import LOG_FILE
+from hub.app.settings import LOG_FILE
 from hub.domain.events import EventType, Lane
 from hub.domain.parties import AppClass, DeliveryMode, Purpose, SigningSecret, Subscription, SubscriptionState
 from hub.ports.log import Header, Record

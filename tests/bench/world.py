@@ -29,7 +29,7 @@ from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.sqlite.log import SqliteLog
 from hub.adapters.system.clock import SystemClock
 from hub.adapters.telemetry.prometheus import NoMetrics
-from hub.app.wiring import INDEX_DIR, LEDGER_FILE, LOG_FILE
+from hub.app.settings import INDEX_DIR, LEDGER_FILE, LOG_FILE
 from hub.domain.events import EventType, Lane
 from hub.domain.parties import (
     AppClass,

@@ -1,6 +1,6 @@
 """Keys: the hub's own signing key in its data directory, and the public keys parties register.
 
-The hub's private key never leaves ``<data>/keys``; a party's private key never enters the hub.
+The hub's private key never leaves its keys folder; a party's private key never enters the hub.
 """
 
 from __future__ import annotations
@@ -113,10 +113,9 @@ class KeyFileError(Exception):
     """A key file that must not be used; the message is one clear line."""
 
 
-def open_hub_keys(data_dir: Path) -> HubKeys:
-    """The signing keys under ``<data_dir>/keys``; one is made if there is none. Raises KeyFileError for files that
+def open_hub_keys(folder: Path) -> HubKeys:
+    """The signing keys in ``folder``; one is made if there is none. Raises KeyFileError for files that
     others could read or that hold no key."""
-    folder = data_dir / "keys"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not list(folder.glob(f"{_PREFIX}*.json")):
         _make(folder)

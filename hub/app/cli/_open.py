@@ -15,13 +15,12 @@ from rich.console import Console
 from hub.adapters.oauth.keys import JwkReader
 from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.system.clock import SystemClock
+from hub.app.settings import load
 from hub.domain.errors import NumhubError
 from hub.flow.enrol import Enrol
 from hub.flow.members import Members
 
 T = TypeVar("T")
-
-LEDGER_FILE = "ledger.db"
 
 Data = Annotated[Path, typer.Option("--data", envvar="NUMHUB_DATA_DIR", help="the hub's data directory")]
 MaybeData = Annotated[Path | None, typer.Option("--data", help="the data directory, over the setting data_dir")]
@@ -51,9 +50,11 @@ def on_data(data: Path, act: Callable[[Opened], Awaitable[T]], *, make: bool = F
     ``make``: begin a new ledger where there is none. Who only looks or changes has named the wrong directory then.
     """
 
+    address = load(data_dir=data).ledger_address
+
     async def run() -> T:
         clock = SystemClock()
-        directory, ledger = open_ledger(data / LEDGER_FILE, clock)
+        directory, ledger = open_ledger(address, clock)
         try:
             members = Members(directory, clock)
             await members.refresh()
@@ -61,7 +62,7 @@ def on_data(data: Path, act: Callable[[Opened], Awaitable[T]], *, make: bool = F
         finally:
             await ledger.close()
 
-    if not make and not (data / LEDGER_FILE).exists():
+    if not make and isinstance(address, Path) and not address.exists():
         raise fail(f"there is no ledger below {data}; name the hub's data directory with --data")
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hub.app.cli._open import DEFAULT_DATA, Data, Opened, console, fail, on_data
+from hub.app.settings import load
 from hub.domain.parties import Role
 
 
@@ -44,13 +45,13 @@ def login_link(
             raise fail(f"{party_id} is no enrolled regulator or operator")
 
     on_data(data, check)
-    console.print(make_link(data, url, party_id), soft_wrap=True, highlight=False)
+    console.print(make_link(load(data_dir=data).keys_folder, url, party_id), soft_wrap=True, highlight=False)
 
 
-def make_link(data: Path, url: str, party_id: str) -> str:
+def make_link(keys_folder: Path, url: str, party_id: str) -> str:
     """A signed one-time link for the page at ``url``."""
     from hub.adapters.system.clock import SystemClock
     from hub.app.wiring import link_key
     from hub.web.session import sign_link
 
-    return f"{url}/login?ticket={sign_link(link_key(data), party_id, SystemClock().now())}"
+    return f"{url}/login?ticket={sign_link(link_key(keys_folder), party_id, SystemClock().now())}"

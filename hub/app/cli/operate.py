@@ -21,7 +21,8 @@ from hub.adapters.sqlite.log_file import LogMismatch
 from hub.adapters.telemetry.prometheus import NoMetrics
 from hub.app.cli._open import MaybeData, console, fail
 from hub.app.cli.serve import settings_for
-from hub.app.wiring import INDEX_DIR, LEDGER_FILE, LOG_FILE, build
+from hub.app.settings import INDEX_DIR, LEDGER_FILE, LOG_FILE
+from hub.app.wiring import build
 from hub.domain.errors import NumhubError
 from hub.flow.fold import Fold
 
@@ -39,7 +40,7 @@ def doctor(
     settings = settings_for(config, data_dir=data)
     data = settings.data_dir
     checks: list[Check] = [("settings", True, "read and consistent")]
-    checks += [_folder(data), _space(data), _keys(data)]
+    checks += [_folder(data), _space(data), _keys(settings.keys_folder)]
     checks += [_database(data / name, what) for name, what in ((LOG_FILE, "log"), (LEDGER_FILE, "ledger"))]
     if settings.dangerous_allow_loopback_receivers:
         checks.append(("receivers", False, "dangerous_allow_loopback_receivers is on: for development only"))
@@ -66,11 +67,11 @@ def _space(data: Path) -> Check:
     return "disk", free > 1 << 30, f"{free / (1 << 30):.1f} GiB free" + ("" if free > 1 << 30 else "; below 1 GiB")
 
 
-def _keys(data: Path) -> Check:
-    if not (data / "keys").exists():
+def _keys(folder: Path) -> Check:
+    if not folder.exists():
         return "signing keys", True, "none yet; made at the first start"
     try:
-        return "signing keys", True, f"kid {open_hub_keys(data).signing_kid[:12]}.. signs"
+        return "signing keys", True, f"kid {open_hub_keys(folder).signing_kid[:12]}.. signs"
     except KeyFileError as error:
         return "signing keys", False, str(error)
 

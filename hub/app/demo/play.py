@@ -26,7 +26,7 @@ from hub.app.demo.hub_process import HubDidNotStart, HubProcess, free_port
 from hub.app.demo.story import Story
 from hub.app.demo.verdict import judge
 from hub.app.demo.world import World, build_world, world_of_file
-from hub.app.wiring import LEDGER_FILE
+from hub.app.settings import LEDGER_FILE
 from hub.domain.parties import Role
 from hub.flow.enrol import Enrol
 from hub.flow.members import Members
@@ -69,12 +69,12 @@ async def play(options: Options) -> bool:
     try:
         await hub.start()
         tell(f"a hub runs at {hub.url} (pid {hub.pid})")
-        tell(f"watch it live: {make_link(data, hub.url, 'regulator')}")
+        tell(f"watch it live: {make_link(data / 'keys', hub.url, 'regulator')}")
         bars = BarProgress(console, len(world.numbers), len(world.platforms))
         story = Story(world, hub, keys, options.kills, tell, bars)
         with bars.bars:
             await story.play()
-        link = make_link(data, hub.url, "regulator")
+        link = make_link(data / "keys", hub.url, "regulator")
         result = await _judge(story, data, keys, seconds=time.monotonic() - began, dashboard=link)
         show(console, result, story, stays=options.keep)
         if options.keep:
