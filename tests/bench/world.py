@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -53,6 +54,7 @@ from tests.bench.sink import secret_of
 CARRIER = "carrier-1"
 PARTITIONS = 8
 DAY = 86_400
+UNUSED_SECONDS = 2 * 3600
 HUB_SETTINGS = {"NUMHUB_DANGEROUS_ALLOW_LOOPBACK_RECEIVERS": "true", "NUMHUB_REQUESTS_PER_SECOND": "0"}
 
 Numbers = npt.NDArray[np.int64]
@@ -160,16 +162,19 @@ def draw_numbers(count: int, seed: int, apart_from: Numbers | None = None) -> Nu
     return np.sort(random.choice(found, count, replace=False))
 
 
-def long_ago(now: int) -> int:
+STARTED = int(time.time())
+"""One moment for everything a bench makes: a run over midnight must not tell two days for one event."""
+
+
+def long_ago() -> int:
     """When the lines of all numbers that benches prefill ended."""
-    return now // DAY * DAY - 95 * DAY
+    return STARTED // DAY * DAY - 95 * DAY
 
 
 def records_of(numbers: Numbers, event: EventType, name: str, *, lane: Lane = Lane.bulk) -> Iterator[NewRecord]:
     """First events of unknown numbers as full chunks; terminated on one day some months ago."""
     codec, publisher = JsonCodec(), Publisher(CARRIER, 1, np.ones(16, bool))
-    now = int(time.time())
-    ended = long_ago(now)
+    ended = long_ago()
     numbers = numbers[np.argsort(partition_of_all(numbers, PARTITIONS), kind="stable")]
     partition = partition_of_all(numbers, PARTITIONS)
     place = 0
@@ -188,7 +193,7 @@ def records_of(numbers: Numbers, event: EventType, name: str, *, lane: Lane = La
                 reason=np.ones(rows, np.uint8),
             )
             name_of = record_id("bench", name, place)
-            yield make_record(codec, publisher, name_of, event, lane, int(partition[low]), now, columns)
+            yield make_record(codec, publisher, name_of, event, lane, int(partition[low]), STARTED, columns)
             place += 1
 
 
@@ -243,25 +248,43 @@ async def catalogued(data: Path, within: float = 60.0) -> None:
 async def open_numbers(count: int) -> tuple[Path, Numbers]:
     """A data directory whose index holds ``count`` open numbers, half deactivated, half scheduled for release.
 
-    Made once per version of codec and index, kept in the temporary directory and copied for each run.
+    Made once per day and version of codec and index, kept in the temporary directory and copied for each run. Runs of
+    several checkouts share it: what is there is whole, and goes only when nobody has used it for hours.
     """
     numbers = draw_numbers(count, seed=1)
     sources = [*sorted((ROOT / "hub/adapters/columns").glob("*.py")), *(ROOT / "hub/adapters/codec").glob("*.py")]
     version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     cache = Path(tempfile.gettempdir()) / f"numhub-bench-cache-{os.getuid()}"
-    kept = cache / f"open-{count}-{version}"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = cache / f"open-{count}-{version}-{long_ago() // DAY}"
     if not kept.exists():
-        for old in cache.glob(f"open-{count}-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        making = cache / f"making-{os.getpid()}"
-        making.mkdir(mode=0o700, parents=True)
+        _drop_old(cache)
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
         await write_log(making, records_of(numbers[::2], EventType.deactivated, "open-0"))
         await write_log(making, records_of(numbers[1::2], EventType.release_scheduled, "open-1"))
         await fold_index(making)
-        making.rename(kept)
+        keep(making, kept)
+    os.utime(kept)
     data = fresh_folder()
     await asyncio.to_thread(shutil.copytree, kept, data, dirs_exist_ok=True)
     return data, numbers
+
+
+def keep(making: Path, kept: Path) -> None:
+    """Publish a folder under its name, whole; if another run was quicker, theirs is as good and ours goes."""
+    try:
+        making.rename(kept)
+    except OSError:
+        if not kept.is_dir():
+            raise
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _drop_old(cache: Path) -> None:
+    for old in [*cache.glob("open-*"), *cache.glob("making-*")]:
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def night_file(new: Numbers, known: Numbers, seed: int, *, whole_days: bool) -> bytes:
@@ -270,11 +293,11 @@ def night_file(new: Numbers, known: Numbers, seed: int, *, whole_days: bool) -> 
     With ``whole_days`` lines end at midnight, as billing systems often say it; else at any second.
     """
     random = np.random.default_rng(seed)
-    midnight = int(time.time()) // DAY * DAY - 8 * 3600
+    midnight = STARTED // DAY * DAY - 8 * 3600
     ended = midnight - random.integers(60, 90, len(new)) * DAY
     if not whole_days:
         ended += random.integers(0, DAY, len(new))
-    ended = np.concatenate([ended, np.full(len(known), long_ago(int(time.time())))])
+    ended = np.concatenate([ended, np.full(len(known), long_ago())])
     numbers = np.concatenate([new, known])
     order = random.permutation(len(numbers))
     numbers, ended = numbers[order], ended[order]

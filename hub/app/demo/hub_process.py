@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
+from random import SystemRandom
 
 import httpx
 
@@ -16,14 +18,18 @@ STARTS_WITHIN = 60.0
 
 
 class HubDidNotStart(RuntimeError):
-    """The hub's process ended or never became ready; its own words stand in the log file named."""
+    """The hub's process ended or never became ready; the message ends with its own last words."""
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on, below those that systems hand to outgoing connections: between the choice and its use,
+    and while a killed hub is down, no stranger's connection can come to sit on it."""
+    chance = SystemRandom()
+    while True:
+        port = chance.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class HubProcess:
@@ -48,14 +54,19 @@ class HubProcess:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as probe:
             while time.monotonic() < deadline:
                 if self._process.returncode is not None:
-                    raise HubDidNotStart(f"the hub ended with code {self._process.returncode}; see {self.log_file}")
+                    raise HubDidNotStart(f"the hub ended with code {self._process.returncode}; {self._last_words()}")
                 try:
                     if (await probe.get(self.url + "/health/ready")).status_code == 200:
                         return
                 except httpx.TransportError:
                     pass
                 await asyncio.sleep(0.05)
-        raise HubDidNotStart(f"the hub was not ready within {STARTS_WITHIN:.0f} s; see {self.log_file}")
+        raise HubDidNotStart(f"the hub was not ready within {STARTS_WITHIN:.0f} s; {self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The end of its log (in which no full number can stand): the folder may be gone when somebody looks."""
+        said = self.log_file.read_text(errors="replace").splitlines()[-20:]
+        return "\n".join([f"{self.log_file} ends with:", *said])
 
     async def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is flushed; then start again."""
