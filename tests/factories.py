@@ -301,11 +301,16 @@ class Town:
 
 
 @contextlib.asynccontextmanager
-async def town(folder: Path, *, today: datetime = TODAY, **settings: Any) -> AsyncIterator[Town]:
+async def town(folder: Path, *, today: datetime = TODAY, tracing: Any = None, **settings: Any) -> AsyncIterator[Town]:
     """A running hub in ``folder`` at noon of ``today``; time passes by itself and leaps by ``later``."""
     clock, street = ManualClock(today), Street()
     async with running(
-        Settings(data_dir=folder, **settings), public_url=HUB, clock=clock, sender=street, random=Random(7)
+        Settings(data_dir=folder, **settings),
+        public_url=HUB,
+        clock=clock,
+        sender=street,
+        random=Random(7),
+        tracing=tracing,
     ) as hub:
         place = Town(hub, clock, street)
         ticking = asyncio.create_task(tick(clock))

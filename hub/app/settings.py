@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     kafka_ca_file: str = ""
     ledger_url: SecretStr = SecretStr("")
     redis_url: SecretStr = SecretStr("")
+    tracing: Literal["off", "otlp"] = "off"
     keys_dir: str = ""
     batches_dir: str = ""
     dangerous_allow_loopback_receivers: bool = False

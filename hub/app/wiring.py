@@ -29,11 +29,14 @@ from hub.adapters.sql.ledger import SqlLedger, open_ledger
 from hub.adapters.sqlite.log import SqliteLog
 from hub.adapters.system.clock import SystemClock
 from hub.adapters.telemetry.prometheus import PrometheusMetrics
+from hub.adapters.telemetry.tracing import NoTracing
 from hub.adapters.webhook.sender import WebhookSender
 from hub.api.app import create_app
 from hub.api.context import ApiSettings, Context
+from hub.api.traced import Traced
 from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.domain.delivery import RETRY_AFTER
+from hub.domain.errors import NumhubError
 from hub.flow.acknowledge import Acknowledge
 from hub.flow.append import Writer
 from hub.flow.check import Check
@@ -50,6 +53,7 @@ from hub.flow.redrive import Redrive
 from hub.flow.renew import Renew
 from hub.flow.report import Report
 from hub.flow.subscriptions import Subscriptions
+from hub.flow.traced import TracedAcknowledge, TracedClear, TracedPush, TracedSender, TracedWriter
 from hub.flow.waive import Waive
 from hub.flow.withdrawals import Withdrawals
 from hub.ports.clock import Clock
@@ -58,9 +62,10 @@ from hub.ports.log import EventLog
 from hub.ports.metrics import Metrics
 from hub.ports.number_index import NumberIndex
 from hub.ports.sender import Sender
+from hub.ports.tracing import Tracing
 from hub.web.mount import mount
 from hub.wire.delivery import WebhookEnvelope, make_secret
-from hub.workers import timers
+from hub.workers import gauges, timers
 from hub.workers.catalogue import CatalogueWorker
 from hub.workers.dispatcher import Dispatcher
 from hub.workers.supervisor import Supervisor
@@ -87,6 +92,7 @@ class Hub:
     enrol: Enrol
     context: Context
     app: FastAPI = field(repr=False)
+    tracing: Tracing = field(default_factory=NoTracing)
 
     async def start(self) -> None:
         """Start the loops, in the order in which they need each other; returns when the directory has been read."""
@@ -102,6 +108,11 @@ class Hub:
         start("index flush", timers.flush_index(self.index, self.clock))
         start("loop lag", timers.watch_loop(self.clock, self.metrics))
         start("gauges", timers.publish(self._gauges, self.clock))
+        probes: dict[str, gauges.Probe] = {"log": self.log.ends, "ledger": self.directory.version}
+        start("dependencies", gauges.watch_dependencies(probes, self.clock, self.metrics))
+        start("ledger figures", gauges.watch_ledger(self.ledger, self.clock, self.metrics))
+        start("wall clock", gauges.watch_clock(self.clock, self.metrics))
+        start("disk", gauges.watch_disk(self.settings.data_dir, self.clock, self.metrics))
 
     async def stop(self, within: float | None = None) -> int:
         """Drain and close; returns how many pieces of work were given up."""
@@ -117,6 +128,7 @@ class Hub:
         await self.log.close()
         await asyncio.to_thread(self.index.close)
         await self.ledger.close()
+        await asyncio.to_thread(self.tracing.close)
 
     async def _resume_batches(self) -> None:
         await self.fold.catch_up()
@@ -147,6 +159,7 @@ async def build(
     clock: Clock | None = None,
     sender: Sender | None = None,
     random: Random | None = None,
+    tracing: Tracing | None = None,
 ) -> Hub:
     """Open the data directory and wire everything. ``public_url`` is the base address given out, where the settings
     leave it open (a port chosen by the machine). Raises OSError, KeyFileError, NumhubError with one clear line."""
@@ -155,6 +168,7 @@ async def build(
     clock = clock or SystemClock()
     random = random or SystemRandom()
     metrics = PrometheusMetrics()
+    tracing = tracing or _open_tracing(settings)
     base_url = public_url or settings.base_url(settings.port)
 
     log = SqliteLog(data / LOG_FILE, settings.partitions, clock=clock)
@@ -166,6 +180,9 @@ async def build(
     members = Members(directory, clock)
     fold = Fold(log, index, codec, metrics)
     writer = Writer(log, fold, clock, metrics)
+    if tracing.enabled:
+        system = "kafka" if settings.kafka_bootstrap else "sqlite"
+        writer = TracedWriter(log, fold, clock, metrics, tracing=tracing, system=system)
     reader = Reader(log, fold, codec, settings.reader_cache_bytes)
     keys = open_hub_keys(settings.keys_folder)
     tokens = JwtTokens(
@@ -185,6 +202,9 @@ async def build(
     withdrawals = Withdrawals(index, codec, clock)
     schedule = tuple(timedelta(seconds=s) for s in settings.push_retry_after) or RETRY_AFTER
     push = Push(sender, envelope, withdrawals, clock, random, metrics, schedule)
+    if tracing.enabled:
+        told = TracedSender(sender, tracing)
+        push = TracedPush(told, envelope, withdrawals, clock, random, metrics, schedule, tracing=tracing)
     dispatcher = Dispatcher(
         ledger, fold, reader, members, push, withdrawals, subscriptions.suspend, clock, random, metrics,
         settings.partitions, bulk_slots=settings.deliveries_in_flight,
@@ -193,7 +213,11 @@ async def build(
     redrive.attach(dispatcher.rewind, dispatcher.redrive)
     catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, settings.partitions)
 
-    clear = Clear(ledger, fold, index, log, reader, codec, members, clock)
+    clear = Clear(ledger, fold, index, log, reader, codec, members, clock, metrics)
+    acknowledge = Acknowledge(ledger, fold, index, reader, codec, members, clock, metrics)
+    if tracing.enabled:
+        clear = TracedClear(ledger, fold, index, log, reader, codec, members, clock, metrics, tracing=tracing)
+        acknowledge = TracedAcknowledge(ledger, fold, index, reader, codec, members, clock, metrics, tracing=tracing)
     files = DiskBatchFiles(settings.batches_folder, max_bytes=settings.max_upload_bytes)
     batches = Batches(
         ledger, files, members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
@@ -223,7 +247,7 @@ async def build(
         enrol=Enrol(directory, members, clock, SystemRandom(), JwkReader()),
         subscriptions=subscriptions,
         pull=Pull(reader, fold, ledger, members, clock, _secret(settings.keys_folder / "cursor.key"), log, index),
-        acknowledge=Acknowledge(ledger, fold, index, reader, codec, members, clock, metrics),
+        acknowledge=acknowledge,
         redrive=redrive,
         batches=batches,
         events=events,
@@ -236,6 +260,8 @@ async def build(
     )
     app = create_app(context)
     mount(app, context, link_key(settings.keys_folder))
+    if tracing.enabled:
+        app.add_middleware(Traced, tracing=tracing)
     return Hub(
         settings=settings,
         clock=clock,
@@ -254,7 +280,18 @@ async def build(
         enrol=context.enrol,
         context=context,
         app=app,
+        tracing=tracing,
     )
+
+
+def _open_tracing(settings: Settings) -> Tracing:
+    if settings.tracing == "off":
+        return NoTracing()
+    try:
+        from hub.adapters.telemetry.otel import open_otlp
+    except ImportError as error:
+        raise NumhubError(f'tracing = "otlp" needs OpenTelemetry: pip install "numhub[otel]" ({error.name})') from error
+    return open_otlp()
 
 
 async def _open_index(folder: Path, log: EventLog) -> NumberIndex:

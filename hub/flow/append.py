@@ -32,14 +32,7 @@ class Writer:
         positions = await self._appended(records, until)
         for record in records:
             self._metrics.count("numhub_records_appended_total", lane=record.headers.get(Header.lane, ""))
-        try:
-            async with asyncio.timeout(self._left(until)):
-                verdicts = [
-                    await self._fold.verdict(record.record_id, position)
-                    for record, position in zip(records, positions, strict=True)
-                ]
-        except TimeoutError as error:
-            raise AppendInDoubt("the record stands in the log, but the hub has not judged it yet") from error
+        verdicts = await self._judged(records, positions, until)
         for record, accepted in zip(records, verdicts, strict=True):
             if accepted and record.headers.get(Header.kind) == "chunk":
                 self._metrics.count(
@@ -50,6 +43,16 @@ class Writer:
                 )
         return verdicts
 
+    async def _judged(self, records: Sequence[NewRecord], positions: Sequence[Position], until: float) -> list[bool]:
+        try:
+            async with asyncio.timeout(self._left(until)):
+                return [
+                    await self._fold.verdict(record.record_id, position)
+                    for record, position in zip(records, positions, strict=True)
+                ]
+        except TimeoutError as error:
+            raise AppendInDoubt("the record stands in the log, but the hub has not judged it yet") from error
+
     async def _appended(self, records: Sequence[NewRecord], until: float) -> list[Position]:
         doubt: AppendInDoubt | None = None
         while True:
@@ -57,12 +60,15 @@ class Writer:
                 async with asyncio.timeout(self._left(until)):
                     return await self._log.append(records)
             except TimeoutError as error:
+                self._metrics.count("numhub_append_failures_total", outcome="in_doubt")
                 raise AppendInDoubt from error
             except LogUnavailable as error:
+                self._metrics.count("numhub_append_failures_total", outcome="unavailable")
                 if doubt is None:
                     raise
                 raise doubt from error  # this try took nothing; the one before may have
             except AppendInDoubt as error:
+                self._metrics.count("numhub_append_failures_total", outcome="in_doubt")
                 doubt = error
                 if self._left(until) <= _AGAIN_AFTER_SECONDS:
                     raise

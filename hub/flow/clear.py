@@ -34,6 +34,7 @@ from hub.ports.clock import Clock
 from hub.ports.codec import Chunk, Codec
 from hub.ports.ledger import CatalogueEntry, ChunkStanding, ClearanceRecord, Ledger
 from hub.ports.log import EventLog, Header, Record
+from hub.ports.metrics import Metrics
 from hub.ports.number_index import NumberIndex, Numbers, States
 
 TRIES = 5
@@ -81,7 +82,9 @@ class Clear:
         codec: Codec,
         members: Members,
         clock: Clock,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._ledger, self._fold, self._index, self._reader = ledger, fold, index, reader
         self._codec, self._members, self._clock = codec, members, clock
         self._partitions = log.partitions
@@ -329,6 +332,10 @@ class Clear:
             waivers=tuple(sorted(waivers)),
         )
         await self._ledger.record_clearance(record)
+        if self._metrics is not None:
+            self._metrics.count("numhub_clearances_total")
+            for verdict, numbers in zip(("go", "go_with_exceptions", "wait"), counts, strict=True):
+                self._metrics.count("numhub_cleared_numbers_total", numbers, verdict=verdict)
         return record
 
 

@@ -127,6 +127,7 @@ class Fold:
             position = self._index.position_of(partition)
             if position > end or not await self._last_is_ours(partition, position):
                 log.error("fold.index_does_not_fit_log", extra={"partition": partition})
+                self._metrics.count("numhub_index_dropped_total")
                 self._index.clear()
                 self._positions = [0] * len(ends)
                 return

@@ -290,6 +290,10 @@ class Ledger(Protocol):
 
     async def parked_of(self, subscription_id: str, *, limit: int = 1000) -> list[ParkedChunk]: ...
 
+    async def parked_total(self) -> int:
+        """Chunks in the parking place, all subscriptions together."""
+        ...
+
     async def unpark(self, subscription_id: str, chunk_ids: Sequence[str]) -> int: ...
 
     async def deliveries_of(self, subscription_id: str, *, limit: int = 100) -> list[DeliveryRow]:

@@ -9,10 +9,16 @@ MetricName = Literal[
     "numhub_rows_refused_total",
     "numhub_records_appended_total",
     "numhub_records_void_total",
+    "numhub_append_failures_total",
+    "numhub_index_dropped_total",
     "numhub_deliveries_total",
     "numhub_delivered_numbers_total",
     "numhub_delivery_seconds",
     "numhub_parked_total",
+    "numhub_parked_chunks",
+    "numhub_oldest_undelivered_seconds",
+    "numhub_failing_endpoints",
+    "numhub_positions_expired_total",
     "numhub_answers_total",
     "numhub_answered_numbers_total",
     "numhub_fold_position",
@@ -23,6 +29,13 @@ MetricName = Literal[
     "numhub_ledger_commit_seconds",
     "numhub_loop_lag_seconds",
     "numhub_lanes_behind",
+    "numhub_oldest_batch_seconds",
+    "numhub_clearances_total",
+    "numhub_cleared_numbers_total",
+    "numhub_dependency_up",
+    "numhub_clock_steps_total",
+    "numhub_data_free_bytes",
+    "numhub_data_size_bytes",
 ]
 
 
@@ -37,10 +50,18 @@ METRICS: dict[MetricName, Metric] = {
     "numhub_rows_refused_total": Metric("counter", "rows and items refused at intake", ("reason",)),
     "numhub_records_appended_total": Metric("counter", "records appended to the log", ("lane",)),
     "numhub_records_void_total": Metric("counter", "records the fold judged void or repeated", ("verdict",)),
+    "numhub_append_failures_total": Metric("counter", "appends that failed or whose outcome is unknown", ("outcome",)),
+    "numhub_index_dropped_total": Metric("counter", "times the index did not fit the log and was dropped"),
     "numhub_deliveries_total": Metric("counter", "delivery attempts by outcome", ("mode", "outcome")),
     "numhub_delivered_numbers_total": Metric("counter", "numbers for which a receipt was recorded", ("mode",)),
     "numhub_delivery_seconds": Metric("histogram", "append to receipt of the live lane, seconds"),
     "numhub_parked_total": Metric("counter", "chunks parked after the last attempt"),
+    "numhub_parked_chunks": Metric("gauge", "chunks in the parking place now, all subscriptions"),
+    "numhub_oldest_undelivered_seconds": Metric(
+        "gauge", "age of the oldest record a lane still has before it, by how its endpoint does", ("lane", "endpoint")
+    ),
+    "numhub_failing_endpoints": Metric("gauge", "subscriptions whose endpoint failed since its last success"),
+    "numhub_positions_expired_total": Metric("counter", "lanes stopped because the log no longer keeps their position"),
     "numhub_answers_total": Metric("counter", "chunk answers committed"),
     "numhub_answered_numbers_total": Metric("counter", "numbers answered, corrections included", ("standing",)),
     "numhub_fold_position": Metric("gauge", "next offset to fold", ("partition",)),
@@ -51,6 +72,13 @@ METRICS: dict[MetricName, Metric] = {
     "numhub_ledger_commit_seconds": Metric("histogram", "duration of one ledger group commit, seconds"),
     "numhub_loop_lag_seconds": Metric("gauge", "how late the event loop runs, seconds"),
     "numhub_lanes_behind": Metric("gauge", "subscriber lanes not at the end of the log", ("lane",)),
+    "numhub_oldest_batch_seconds": Metric("gauge", "age of the oldest batch being processed"),
+    "numhub_clearances_total": Metric("counter", "clearance judgements recorded"),
+    "numhub_cleared_numbers_total": Metric("counter", "numbers judged by clearance", ("verdict",)),
+    "numhub_dependency_up": Metric("gauge", "1 if it answered the last question, else 0", ("dependency",)),
+    "numhub_clock_steps_total": Metric("counter", "jumps of the wall clock by more than a second"),
+    "numhub_data_free_bytes": Metric("gauge", "bytes free where data_dir is"),
+    "numhub_data_size_bytes": Metric("gauge", "bytes that the file system of data_dir holds in all"),
 }
 
 

@@ -28,6 +28,7 @@ from hub.ports.clock import Clock
 from hub.ports.ledger import Cursor, Ledger, ParkedChunk
 from hub.ports.log import Record
 from hub.ports.metrics import Metrics
+from hub.workers.gauges import Undelivered
 from hub.workers.recorder import Recorder
 from hub.workers.runner import Kit, Redrive, Runner
 from hub.workers.slots import Slots
@@ -86,6 +87,7 @@ class Dispatcher:
             suspend=suspend,
             ended=self._ended,
         )
+        self._undelivered = Undelivered(reader, clock, metrics)
         self._runners: dict[str, Runner] = {}
         self._parked: dict[str, dict[str, ParkedChunk]] = {}  # waiting to be redriven
         self._redriving: set[str] = set()
@@ -273,6 +275,8 @@ class Dispatcher:
             await self._clock.sleep(HOUSEKEEPING_EVERY)
             self._changed.set()  # agreements begin and end without anybody's doing
             self._count_lanes()
+            idle = {lane for tail in self._kit.tails for lane in tail.idle()}
+            await self._undelivered.measure(list(self._runners.values()), idle)
             skipped = self._skipped(SAVE_SKIPPED_AFTER)
             for start in range(0, len(skipped), SAVED_TOGETHER):
                 await self._recorder.add_cursors(skipped[start : start + SAVED_TOGETHER])

@@ -140,6 +140,7 @@ class Runner:
     async def expired(self, lane: Lane) -> None:
         """The log no longer keeps what this lane is owed. Never jump over it unseen: stop, and say so."""
         self.close()
+        self.kit.metrics.count("numhub_positions_expired_total")
         log.critical(
             "lane_position_expired",
             extra={

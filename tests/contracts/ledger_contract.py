@@ -328,12 +328,14 @@ class LedgerContract:
         await ledger.deliver(parked=[parked(n=0)])
         await ledger.deliver(parked=[parked(n=0)])
         assert await ledger.parked_of("sub_a") == [parked(n=0)]
+        assert await ledger.parked_total() == 1
         assert {row.chunk_id: row.state for row in await ledger.deliveries_of("sub_a")} == {
             chunk_id(0): "parked",
             chunk_id(1): "retrying",
         }
         await ledger.deliver(receipts=[receipt(n=0), receipt(n=1)])
         assert await ledger.parked_of("sub_a") == []
+        assert await ledger.parked_total() == 0
         assert {row.state for row in await ledger.deliveries_of("sub_a")} == {"received"}
         assert (await ledger.receipts_of("sub_a", [chunk_id(1)]))[chunk_id(1)].position == Position(1, 1)
 

@@ -28,6 +28,7 @@ HOMES = {  # package -> the only places below hub/ that may import it
     "polars": ("adapters/files", "adapters/number_plan", "app"),
     "plotly": ("web",),
     "jinja2": ("web",),
+    "opentelemetry": ("adapters/telemetry",),
     "prometheus_client": ("adapters/telemetry",),
     "numhub_client": ("app",),
 }

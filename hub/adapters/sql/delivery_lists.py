@@ -62,6 +62,10 @@ def receipts_of(conn: Connection, subscription_id: str, chunk_ids: Sequence[str]
     return found
 
 
+def parked_total(conn: Connection) -> int:
+    return int(conn.execute(select(func.count()).select_from(parked)).scalar_one())
+
+
 def parked_of(conn: Connection, subscription_id: str, limit: int) -> list[ParkedChunk]:
     subscription_no = find_subscription(conn, subscription_id)
     query = (

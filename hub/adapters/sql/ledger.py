@@ -86,6 +86,9 @@ class SqlLedger:
     async def parked_of(self, subscription_id: str, *, limit: int = 1000) -> list[ParkedChunk]:
         return await self._runner.read(lambda conn: delivery_lists.parked_of(conn, subscription_id, limit))
 
+    async def parked_total(self) -> int:
+        return await self._runner.read(delivery_lists.parked_total)
+
     async def unpark(self, subscription_id: str, chunk_ids: Sequence[str]) -> int:
         return await self._runner.write(lambda conn: deliveries.unpark(conn, subscription_id, chunk_ids))
 

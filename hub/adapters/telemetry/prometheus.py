@@ -1,10 +1,18 @@
-"""Metrics for Prometheus, exactly those that `ports.metrics.METRICS` declares."""
+"""Metrics for Prometheus: those that `ports.metrics.METRICS` declares, and the usual ``process_*``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from hub.ports.metrics import METRICS, MetricName
 
@@ -21,6 +29,7 @@ class PrometheusMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # CPU, memory, open files of this process
         self._metrics: dict[str, Any] = {}
         self._children: dict[tuple[str, tuple[str, ...]], Any] = {}
         for name, metric in METRICS.items():
