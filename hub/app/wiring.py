@@ -299,6 +299,13 @@ async def _open_index(folder: Path, log: EventLog) -> NumberIndex:
     return await asyncio.to_thread(ColumnIndex, folder, log.partitions, log.log_id, log_ends=ends)
 
 
+def make_keys(keys_folder: Path) -> None:
+    """Make what is missing of the hub's own keys: before several processes that share them start at once."""
+    open_hub_keys(keys_folder)
+    _secret(keys_folder / "cursor.key")
+    link_key(keys_folder)
+
+
 def link_key(keys_folder: Path) -> bytes:
     """The key under which one-time links of the regulator's page are signed."""
     return _secret(keys_folder / "link.key")

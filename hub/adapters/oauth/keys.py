@@ -131,8 +131,22 @@ def _make(folder: Path) -> None:
     temporary.rename(folder / f"{_PREFIX}{private['kid'][:16]}.json")
 
 
+def _is_open(file: os.stat_result) -> bool:
+    """Readable by others? A file of somebody else that our group may read is a secret mounted for us; our own file
+    is for us alone."""
+    mode = stat.S_IMODE(file.st_mode)
+    return bool(mode & (0o077 if file.st_uid == os.geteuid() else 0o027))
+
+
+def rotate_hub_keys(folder: Path) -> HubKeys:
+    """Make a further signing key; it signs in every process that starts from now on."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(folder)
+    return open_hub_keys(folder)
+
+
 def _read(file: Path) -> jwk.ECKey:
-    if os.name == "posix" and stat.S_IMODE(file.stat().st_mode) & 0o077:
+    if os.name == "posix" and _is_open(file.stat()):
         raise KeyFileError(f"{file} can be read by others; chmod 600 it, or replace the key if it may be known")
     try:
         key = jwk.import_key(json.loads(file.read_text("utf-8")))
