@@ -77,6 +77,7 @@ def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]]) ->
     fresh: list[tuple[Pair, int, Prepared]] = []
     results = [_sift(call, pair_of, digests, fresh) for call in calls]
     if fresh:
+        fresh.sort(key=lambda one: one[:2])  # processes that write the same rows take them in the same order
         corrected = {pair for pair, place, _ in fresh if place > 0}
         history = _facts(conn, corrected) if corrected else {}
         tallies = [row for pair, place, item in fresh for row in _tally(pair, place, item, history)]

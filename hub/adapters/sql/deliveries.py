@@ -191,9 +191,8 @@ def unpark(conn: Connection, subscription_id: str, chunk_ids: Sequence[str]) -> 
     for part in slices(dict.fromkeys(chunk_ids)):
         numbers = select(chunk_keys.c.chunk_no).where(chunk_keys.c.chunk_id.in_(part))
         here = and_(parked.c.subscription_no == subscription_no, parked.c.chunk_no.in_(numbers))
-        found = list(conn.scalars(select(parked.c.chunk_no).where(here)))
+        found = list(conn.scalars(delete(parked).where(here).returning(parked.c.chunk_no)))
         if found:
-            conn.execute(delete(parked).where(here))
             tried = and_(attempts.c.subscription_no == subscription_no, attempts.c.chunk_no.in_(found))
             conn.execute(delete(attempts).where(tried))
         count += len(found)

@@ -86,11 +86,17 @@ class SqlDirectory:
 # ---- writing ---------------------------------------------------------------------------------------------------
 
 
+def _take_turns(conn: Connection) -> None:
+    """Whoever changes the directory waits here for another process that does (SQLite has one writer anyway)."""
+    conn.execute(select(directory_state.c.version).with_for_update())
+
+
 def _raise_version(conn: Connection) -> None:
     conn.execute(update(directory_state).values(version=directory_state.c.version + 1))
 
 
 def _store(conn: Connection, put: Upsert, table: Table, row: dict[str, Any]) -> None:
+    _take_turns(conn)
     if _stored(conn, table, row) != row:
         put.run(conn, [row])
         _raise_version(conn)
@@ -103,6 +109,7 @@ def _stored(conn: Connection, table: Table, row: Mapping[str, Any]) -> dict[str,
 
 
 def _store_party(conn: Connection, party: Party) -> Party:
+    _take_turns(conn)
     if party.role is Role.carrier and party.carrier_no == 0:
         party = replace(party, carrier_no=_carrier_no(conn, party.party_id))
     row = asdict(party) | {
@@ -137,6 +144,7 @@ def _store_subscription(conn: Connection, keys: Keys, subscription: Subscription
         "endpoint": subscription.endpoint,
         "created_at": subscription.created_at,
     }
+    _take_turns(conn)
     if _stored(conn, subscriptions, row) == row and _secrets(conn, number).get(number, ()) == subscription.secrets:
         return
     _put_subscription.run(conn, [row])
@@ -160,6 +168,7 @@ def _store_subscription(conn: Connection, keys: Keys, subscription: Subscription
 
 
 def _store_policy(conn: Connection, policy: dict[str, Any]) -> None:
+    _take_turns(conn)
     if conn.scalar(select(directory_state.c.policy)) != policy:
         conn.execute(update(directory_state).values(policy=policy))
         _raise_version(conn)

@@ -1,14 +1,19 @@
 """Small integer keys for subscriptions and chunks.
 
-Keys are only ever added, so what was committed may be remembered in memory for ever. Used by the writer's thread
-alone; readers join the key tables, for they must not see the keys of a transaction that may still be undone.
+Keys are only ever added, so what was committed may be remembered in memory for ever. Used by the writer alone;
+readers join the key tables, for they must not see the keys of a transaction that may still be undone.
+
+Where several processes write at once (PostgreSQL), keys are made in a transaction of their own, committed at once:
+whoever makes the same key waits for microseconds, not for the other's whole group, and no order of keys in two groups
+can end in a deadlock. A key without facts harms nobody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Engine, bindparam, select, update
 
 from hub.adapters.sql.schema import chunk_keys, subscription_keys
 from hub.adapters.sql.statements import Upsert, slices
@@ -25,7 +30,10 @@ _place_chunk = update(chunk_keys).where(chunk_keys.c.chunk_id == bindparam("id")
 
 
 class Keys:
-    def __init__(self) -> None:
+    """``at_once``: an engine on which each statement is committed at once; None = in the caller's transaction."""
+
+    def __init__(self, at_once: Engine | None = None) -> None:
+        self._at_once = at_once
         self._subscriptions: dict[str, int] = {}
         self._chunks: dict[str, int] = {}
         self._placeless: set[str] = set()  # of the known chunks
@@ -46,7 +54,8 @@ class Keys:
             self._find_subscriptions(conn, unknown)
             missing = sorted(id_ for id_ in unknown if id_ not in self._subscriptions)
             if missing:
-                _new_subscription.run(conn, [{"subscription_id": id_} for id_ in missing])
+                with self._making(conn) as making:
+                    _new_subscription.run(making, [{"subscription_id": id_} for id_ in missing])
                 self._find_subscriptions(conn, missing)
         return self._subscriptions
 
@@ -56,13 +65,20 @@ class Keys:
             self._chunks.clear()
             self._placeless.clear()
         unknown = [id_ for id_ in places if id_ not in self._chunks]
+        if unknown and self._at_once is not None:  # often made by another process
+            self._find_chunks(conn, unknown)
+            unknown = [id_ for id_ in unknown if id_ not in self._chunks]
         if unknown:  # new, as a rule: those that are there already are passed over
             rows = [{"chunk_id": id_, "part": places[id_][0], "log_offset": places[id_][1]} for id_ in unknown]
-            _new_chunk.run(conn, rows)
+            with self._making(conn) as making:
+                _new_chunk.run(making, rows)
             self._find_chunks(conn, unknown)
         if self._placeless:
             self._place(conn, places)
         return self._chunks
+
+    def _making(self, conn: Connection) -> AbstractContextManager[Connection]:
+        return nullcontext(conn) if self._at_once is None else self._at_once.connect()
 
     def _find_subscriptions(self, conn: Connection, wanted: Iterable[str]) -> None:
         query = select(subscription_keys.c.subscription_id, subscription_keys.c.subscription_no)
@@ -81,10 +97,11 @@ class Keys:
     def _place(self, conn: Connection, places: Mapping[str, Position]) -> None:
         found = [id_ for id_, place in places.items() if place != NO_PLACE and id_ in self._placeless]
         if found:
-            conn.execute(
-                _place_chunk.values(part=bindparam("new_part"), log_offset=bindparam("new_offset")),
-                [{"id": id_, "new_part": places[id_][0], "new_offset": places[id_][1]} for id_ in found],
-            )
+            with self._making(conn) as making:
+                making.execute(
+                    _place_chunk.values(part=bindparam("new_part"), log_offset=bindparam("new_offset")),
+                    [{"id": id_, "new_part": places[id_][0], "new_offset": places[id_][1]} for id_ in sorted(found)],
+                )
             self._placeless.difference_update(found)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from hub.adapters.sql import answers, batches, catalogue, clearances, deliveries, delivery_lists, renewals, reports
 from hub.adapters.sql.directory import SqlDirectory
-from hub.adapters.sql.engine import open_engines
+from hub.adapters.sql.engine import open_database
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.runner import Runner
 from hub.domain.batches import Batch
@@ -44,12 +44,21 @@ class SqlLedger:
         self._runner, self._keys, self._clock = runner, keys, clock
 
     @classmethod
-    def open(cls, url_or_path: str | Path, clock: Clock, metrics: Metrics | None = None) -> SqlLedger:
-        """Open or create the database. Blocks shortly. Raises SchemaTooNew, Unavailable."""
-        runner = Runner(*open_engines(url_or_path, READERS), clock, metrics, READERS)
-        keys = Keys()
-        runner.on_rollback(keys.forget)
-        return cls(runner, keys, clock)
+    def open(
+        cls,
+        url_or_path: str | Path,
+        clock: Clock,
+        metrics: Metrics | None = None,
+        *,
+        readers: int = READERS,
+        migrate: bool = True,
+    ) -> SqlLedger:
+        """Open or create the database. Blocks shortly. Raises SchemaTooNew, SchemaBehind, Unavailable.
+
+        ``migrate``: bring older tables up to date, rather than refuse them. A ledger on a server belongs to the event
+        loop that first uses it.
+        """
+        return cls(*open_database(url_or_path, clock, metrics, readers, migrate), clock)
 
     def directory(self) -> SqlDirectory:
         """The directory in the same database."""
@@ -186,8 +195,13 @@ def _prepare(said: Sequence[Answer]) -> list[answers.Prepared]:
 
 
 def open_ledger(
-    url_or_path: str | Path, clock: Clock, metrics: Metrics | None = None
+    url_or_path: str | Path,
+    clock: Clock,
+    metrics: Metrics | None = None,
+    *,
+    readers: int = READERS,
+    migrate: bool = True,
 ) -> tuple[SqlDirectory, SqlLedger]:
     """Both halves over one database; closing the ledger closes both."""
-    ledger = SqlLedger.open(url_or_path, clock, metrics)
+    ledger = SqlLedger.open(url_or_path, clock, metrics, readers=readers, migrate=migrate)
     return ledger.directory(), ledger

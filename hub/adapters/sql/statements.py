@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, Table
@@ -21,10 +22,12 @@ Guard = Callable[[Any], ColumnElement[bool]]
 class Upsert:
     """``INSERT .. ON CONFLICT (keys) DO UPDATE`` (or DO NOTHING without ``update``).
 
-    ``guard`` gets the row that was to be inserted and says when the stored one may be overwritten.
+    ``guard`` gets the row that was to be inserted and says when the stored one may be overwritten. Rows are taken in
+    the order of their keys, so that two processes that write the same rows wait for each other, never in a circle.
     """
 
     def __init__(self, table: Table, keys: Sequence[str], update: Sequence[str] = (), guard: Guard | None = None):
+        self._key = itemgetter(*keys)
         self._by_dialect = {
             name: _upsert(insert(table), keys, update, guard)
             for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
@@ -37,6 +40,8 @@ class Upsert:
         return cls(table, keys, [column.name for column in table.columns if column.name not in keys])
 
     def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        if len(rows) > 1 and conn.dialect.name != "sqlite":
+            rows = sorted(rows, key=self._key)
         if rows:
             conn.execute(self._by_dialect[conn.dialect.name], rows)
 
