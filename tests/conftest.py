@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import services
+
+from hub.app.local import LocalKafka, LocalPostgres, LocalRedis, LocalUnavailable
+
+Local = TypeVar("Local", LocalKafka, LocalPostgres, LocalRedis)
 
 ROOT = Path(__file__).parents[1]
 _CHECKOUT = [str(ROOT), str(ROOT / "clients" / "python" / "src")]
@@ -27,7 +35,7 @@ def missing(service: str, reason: str) -> None:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting or proxy of the machine reaches a test."""
     for name in list(os.environ):
-        if name.startswith("NUMHUB_") and name != "NUMHUB_TEST_REQUIRE" or name.lower().endswith("_proxy"):
+        if name.startswith("NUMHUB_") and not name.startswith("NUMHUB_TEST_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
@@ -39,3 +47,78 @@ def chromium() -> str:
         missing("chromium", "no Chromium was found on the PATH")
     assert path is not None
     return path
+
+
+def _running(service: str, opened: AbstractContextManager[str]) -> Iterator[str]:
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(opened)
+        except LocalUnavailable as error:
+            missing(service, str(error))
+            raise
+        yield address
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a broker that all tests share: use a topic prefix of your own."""
+    yield from _running("kafka", services.kafka(tmp_path_factory.mktemp("kafka")))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _running("postgresql", services.postgresql(tmp_path_factory.mktemp("postgres")))
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """postgresql:// address of an empty database of this test's own."""
+    with services.fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _running("redis", services.redis_server(tmp_path_factory.mktemp("redis")))
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """redis:// address of an empty database."""
+    services.flush(redis_server)
+    return redis_server
+
+
+def _maker(service: str, kind: Callable[..., Local], folder: Path) -> Iterator[Callable[..., Local]]:
+    made: list[Local] = []
+
+    def make(**options: Any) -> Local:
+        try:
+            local = kind(folder / f"{service}-{len(made)}", **options)
+            made.append(local)
+            return local.start()
+        except LocalUnavailable as error:
+            missing(service, str(error))
+            raise
+
+    yield make
+    for local in made:
+        local.kill()
+
+
+@pytest.fixture
+def make_kafka(tmp_path: Path) -> Iterator[Callable[..., LocalKafka]]:
+    """Starts brokers of this test's own, which it may kill: ``make_kafka(brokers=3, users={"alice": "secret"})``."""
+    yield from _maker("kafka", lambda folder, **options: LocalKafka(folder, **{"quick": True, **options}), tmp_path)
+
+
+@pytest.fixture
+def make_postgres(tmp_path: Path) -> Iterator[Callable[..., LocalPostgres]]:
+    """Starts a PostgreSQL of this test's own, which it may kill."""
+    yield from _maker("postgresql", lambda folder, **options: LocalPostgres(folder, **options), tmp_path)
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[Callable[..., LocalRedis]]:
+    """Starts a Redis of this test's own, which it may kill."""
+    yield from _maker("redis", lambda folder, **options: LocalRedis(folder, **options), tmp_path)
