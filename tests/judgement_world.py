@@ -127,7 +127,7 @@ class SameFold:
     def __init__(self, log: ListLog) -> None:
         self.log, self.callbacks, self.caught_up = log, [], 0
 
-    async def catch_up(self) -> list[int]:
+    async def catch_up(self, *, proven: object = False) -> list[int]:
         self.caught_up += 1
         return await self.log.ends()
 

@@ -20,6 +20,8 @@ from fastapi import FastAPI
 from hub.adapters.codec.json_codec import JsonCodec
 from hub.adapters.columns.index import ColumnIndex
 from hub.adapters.files.store import DiskBatchFiles
+from hub.adapters.kafka.cluster import Security
+from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.memory.coordination import MemoryCoordination
 from hub.adapters.number_plan.package import PackagePlan
 from hub.adapters.oauth.assertions import JwsStatements
@@ -36,7 +38,7 @@ from hub.api.context import ApiSettings, Context
 from hub.api.traced import Traced
 from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.domain.delivery import RETRY_AFTER
-from hub.domain.errors import NumhubError
+from hub.domain.errors import LogUnavailable, NumhubError
 from hub.flow.acknowledge import Acknowledge
 from hub.flow.append import Writer
 from hub.flow.check import Check
@@ -171,7 +173,7 @@ async def build(
     tracing = tracing or _open_tracing(settings)
     base_url = public_url or settings.base_url(settings.port)
 
-    log = SqliteLog(data / LOG_FILE, settings.partitions, clock=clock)
+    log = await open_log(settings, clock)
     directory, ledger = open_ledger(settings.ledger_address, clock, metrics)
     index = await _open_index(data / INDEX_DIR, log)
     codec = JsonCodec()
@@ -207,11 +209,11 @@ async def build(
         push = TracedPush(told, envelope, withdrawals, clock, random, metrics, schedule, tracing=tracing)
     dispatcher = Dispatcher(
         ledger, fold, reader, members, push, withdrawals, subscriptions.suspend, clock, random, metrics,
-        settings.partitions, bulk_slots=settings.deliveries_in_flight,
+        log.partitions, bulk_slots=settings.deliveries_in_flight,
     )  # fmt: skip
     redrive = Redrive(ledger, log)
     redrive.attach(dispatcher.rewind, dispatcher.redrive)
-    catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, settings.partitions)
+    catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, log.partitions)
 
     clear = Clear(ledger, fold, index, log, reader, codec, members, clock, metrics)
     acknowledge = Acknowledge(ledger, fold, index, reader, codec, members, clock, metrics)
@@ -292,6 +294,34 @@ def _open_tracing(settings: Settings) -> Tracing:
     except ImportError as error:
         raise NumhubError(f'tracing = "otlp" needs OpenTelemetry: pip install "numhub[otel]" ({error.name})') from error
     return open_otlp()
+
+
+async def open_log(settings: Settings, clock: Clock | None = None) -> EventLog:
+    """Kafka where brokers are named, else the file below the data directory.
+
+    Raises LogUnavailable with one clear line where no broker answers, the topic is missing or credentials are wrong,
+    and where ``partitions`` was set to something else than the topic has."""
+    if not settings.kafka_bootstrap:
+        return SqliteLog(settings.data_dir / LOG_FILE, settings.partitions, clock=clock)
+    topic = settings.kafka_topic_prefix + "log"
+    log = await KafkaLog.open(settings.kafka_bootstrap, topic, security=kafka_security(settings), clock=clock)
+    if "partitions" in settings.model_fields_set and settings.partitions != log.partitions:
+        await log.close()
+        raise LogUnavailable(
+            f"The topic {topic} has {log.partitions} partitions, the setting says {settings.partitions}: leave the "
+            "setting out, a log keeps the number it was made with."
+        )
+    return log
+
+
+def kafka_security(settings: Settings) -> Security:
+    return Security(
+        settings.kafka_security,
+        settings.kafka_sasl_mechanism,
+        settings.kafka_username,
+        settings.kafka_password.get_secret_value(),
+        settings.kafka_ca_file,
+    )
 
 
 async def _open_index(folder: Path, log: EventLog) -> NumberIndex:

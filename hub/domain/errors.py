@@ -21,6 +21,7 @@ NumhubError
 └── Unavailable           nothing wrong with the request; repeat later
     ├── AppendInDoubt     the log may or may not hold the record: append again under the same id
     └── LogUnavailable
+        └── LogReplaced   another log stands in its place: no position is valid any more
 
 ``code`` is stable and documented, ``retriable`` tells whether the same request may succeed later. The class
 docstring's first line is the default message. No message ever holds a full phone number.
@@ -166,3 +167,7 @@ class LogUnavailable(Unavailable):
     """The log cannot be written right now."""
 
     code = "log_unavailable"
+
+
+class LogReplaced(LogUnavailable):
+    """Another log stands in the place of the one that was read: no position of the old one is valid."""

@@ -94,7 +94,8 @@ class Clear:
 
     async def numbers(self, carrier_id: str, numbers: Numbers) -> Clearance:
         """Judge ``numbers`` (any order; 0 stands for one that could not be read) and record the judgement."""
-        positions = await self._fold.catch_up()
+        partitions = _partition(numbers[numbers != 0], self._partitions)
+        positions = await self._fold.catch_up(proven=set(partitions.tolist()))
         columns, frame, waivers = await self._judge_steadily(self._nos(carrier_id), numbers)
         record = await self._record(carrier_id, None, frame, positions, columns.counts(), waivers)
         return Clearance(record, columns)
@@ -116,7 +117,7 @@ class Clear:
             raise NotFound
         if batch.state is not BatchState.committed:
             raise BatchConflict("The batch is not committed yet; clearance is judged on committed batches.")
-        positions = await self._fold.catch_up()
+        positions = await self._fold.catch_up(proven=True)
         await self._catalogued(positions)
         entries = sorted(await self._ledger.chunks_of_batch(batch_id), key=lambda entry: entry.position)
         nos = self._nos(carrier_id)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
-from hub.domain.errors import PositionExpired, Unavailable
+from hub.domain.errors import LogReplaced, PositionExpired, Unavailable
 from hub.domain.numbers import BLOCK_SIZE
 from hub.flow.succession import judge, next_states
 from hub.ports.codec import Chunk, Codec
@@ -72,9 +72,15 @@ class Fold:
 
         return unsubscribe
 
-    async def catch_up(self) -> list[int]:
-        """A barrier: every record appended before this call is folded on return. Gives the positions reached."""
-        ends = await self._log.ends()
+    async def catch_up(self, *, proven: Collection[int] | bool = False) -> list[int]:
+        """A barrier: every record appended before this call is folded on return. Gives the positions reached.
+
+        ``proven``: against every append that was answered anywhere, even if the log's leader was cut off (see
+        `EventLog.proven_ends`); of all partitions, or of those named: the others are not waited for."""
+        if proven is False:
+            ends = await self._log.ends()
+        else:
+            ends = await self._log.proven_ends(None if proven is True else proven)
         for partition, end in enumerate(ends):
             await self._until(partition, end)
         return self.positions()
@@ -145,8 +151,7 @@ class Fold:
     async def _watch(self) -> None:
         """One pair of eyes on the log's end wakes the partitions that grew."""
         while True:
-            await _retried(lambda: self._log.wait_for_more(self._ends, _IDLE_SECONDS))
-            ends = await _retried(self._log.ends)
+            ends = await _retried(lambda: self._log.wait_for_more(self._ends, _IDLE_SECONDS))
             for partition, end in enumerate(ends):
                 if end > self._ends[partition]:
                     self._ends[partition] = end
@@ -258,10 +263,14 @@ class Fold:
 
 
 async def _retried(act: Callable[[], Awaitable[_T]]) -> _T:
-    """While the log cannot be reached, wait and try again: the fold stands still and nothing is lost."""
+    """While the log cannot be reached, wait and try again: the fold stands still and nothing is lost.
+
+    Another log in its place is nothing to wait out: that ends the fold, and with it the process, visibly."""
     while True:
         try:
             return await act()
+        except LogReplaced:
+            raise
         except Unavailable as error:
             log.warning("fold.log_unavailable", extra={"cause": error.message})
             await asyncio.sleep(_RETRY_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -45,7 +45,7 @@ class Record:
 class Header:
     """Header names. Values are text; lists are joined by commas."""
 
-    kind = "kind"  # chunk
+    kind = "kind"  # chunk; barrier (proves an end, see EventLog.proven_ends) or gap: no event, everybody passes over it
     type = "type"  # EventType
     lane = "lane"  # Lane
     carrier = "carrier"  # party id of the carrier whose numbers these are
@@ -73,7 +73,7 @@ class EventLog(Protocol):
         """Append, durable on return, in the order given within each partition.
 
         Raises AppendInDoubt when it is unknown whether some were taken (append the same records again), LogUnavailable
-        when certainly none was.
+        when certainly none was, PayloadTooLarge for a record beyond what the log takes (none was taken).
         """
         ...
 
@@ -84,11 +84,28 @@ class EventLog(Protocol):
         ...
 
     async def ends(self) -> list[int]:
-        """Per partition the offset that the next record will get, as of after this call began."""
+        """Per partition the offset that the next record will get, as of after this call began.
+
+        On several machines that is what the partition's leader believes. A leader that was cut off from its peers may
+        report an end that others have moved on from: who must not miss a record asks `proven_ends`.
+        """
         ...
 
-    async def wait_for_more(self, ends: Sequence[int], within: float) -> None:
-        """Return as soon as some partition may have grown beyond ``ends``, at the latest after ``within`` seconds."""
+    async def proven_ends(self, partitions: Collection[int] | None = None) -> list[int]:
+        """Ends that cover every append answered, to anybody, before this call began: for linearizable reads.
+
+        Only for ``partitions`` if given (the others read 0). May append barrier records, one for all callers that
+        wait. Raises Unavailable when the end cannot be proven now.
+        """
+        ...
+
+    async def starts(self) -> list[int]:
+        """Per partition the first offset still kept."""
+        ...
+
+    async def wait_for_more(self, ends: Sequence[int], within: float) -> list[int]:
+        """Return as soon as some partition may have grown beyond ``ends``, at the latest after ``within`` seconds:
+        the ends known by then. They may lag behind `ends`, never lead."""
         ...
 
     async def close(self) -> None: ...

@@ -9,13 +9,22 @@ from pathlib import Path
 import pytest
 
 from hub.domain.errors import LogUnavailable, PositionExpired
-from hub.ports.log import EventLog, NewRecord, Position
+from hub.ports.log import EventLog, NewRecord, Position, Record
 
 PARTITIONS = 4
 
 
 def new(partition: int, name: str, body: bytes = b"body") -> NewRecord:
     return NewRecord(partition, name, {"kind": "chunk", "type": "deactivated", "note": "注销"}, body)
+
+
+async def everything(log: EventLog, partition: int, offset: int = 0) -> list[Record]:
+    """A read may give fewer records than there are; the end is where it gives none."""
+    found: list[Record] = []
+    while records := await log.read(partition, offset):
+        found += records
+        offset = records[-1].offset + 1
+    return found
 
 
 class LogContract:
@@ -79,7 +88,7 @@ class LogContract:
         offsets = [position.offset for positions in results for position in positions]
         assert sorted(offsets) == list(range(200))
         assert all(positions == sorted(positions) for positions in results)
-        seen = [r.record_id for r in await log.read(0, 0, max_records=200)]
+        seen = [r.record_id for r in await everything(log, 0)]
         for writer in range(40):
             assert [name for name in seen if name.startswith(f"{writer}-")] == [f"{writer}-{i}" for i in range(5)]
 
@@ -87,7 +96,7 @@ class LogContract:
         """The log does not judge repeats; both stand, under their own offsets."""
         await log.append([new(0, "same")])
         await log.append([new(0, "same")])
-        assert [r.record_id for r in await log.read(0, 0)] == ["same", "same"]
+        assert [r.record_id for r in await everything(log, 0)] == ["same", "same"]
 
     async def test_reopening_keeps_everything(self, tmp_path: Path) -> None:
         """Identity, ends and records survive closing and opening."""
@@ -102,19 +111,43 @@ class LogContract:
         await again.close()
 
     async def test_waiting_ends_when_something_is_appended(self, log: EventLog) -> None:
-        """A waiter wakes for an append of its own process and for one that came before it waited."""
+        """A waiter wakes for an append of its own process and for one that came before, and learns the ends."""
         ends = await log.ends()
         waiting = asyncio.create_task(log.wait_for_more(ends, within=20))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         await log.append([new(2, "x")])
-        await asyncio.wait_for(waiting, 10)
-        await asyncio.wait_for(log.wait_for_more(ends, within=20), 10)
-        assert await log.ends() != ends
+        assert await asyncio.wait_for(waiting, 10) == [0, 0, 1, 0]
+        assert await asyncio.wait_for(log.wait_for_more(ends, within=20), 10) == [0, 0, 1, 0]
+        assert await log.ends() == [0, 0, 1, 0]
 
     async def test_waiting_ends_without_news_too(self, log: EventLog) -> None:
         """Nothing comes: the wait returns after its time."""
         await asyncio.wait_for(log.wait_for_more(await log.ends(), within=0.02), 10)
+
+    async def test_a_proven_end_covers_what_others_appended(self, tmp_path: Path) -> None:
+        """Whatever was answered to any opener before the call lies below it, and all callers may share the proof."""
+        one, two = await self.make_log(tmp_path), await self.make_log(tmp_path)
+        try:
+            positions = await one.append([new(partition, f"{partition}-{i}") for partition in (0, 2) for i in range(3)])
+            for ends in await asyncio.gather(*(two.proven_ends() for _ in range(20))):
+                assert all(ends[position.partition] > position.offset for position in positions)
+            some = await two.proven_ends({2})
+            assert some[2] > 2
+            assert some[0] == some[1] == some[3] == 0
+            kinds = [r.headers["kind"] for r in await everything(one, 0)]
+            assert kinds[:3] == ["chunk"] * 3
+            assert set(kinds[3:]) <= {"barrier"}
+        finally:
+            await one.close()
+            await two.close()
+
+    async def test_the_first_kept_offset_is_told(self, log: EventLog) -> None:
+        """Zero in the beginning, and what retention left later."""
+        assert await log.starts() == [0] * PARTITIONS
+        await log.append([new(1, f"r{i}") for i in range(3)])
+        await self.drop_before(log, 1, 2)
+        assert await log.starts() == [0, 2, 0, 0]
 
     async def test_two_openers_share_one_log(self, tmp_path: Path) -> None:
         """What one appends the other reads, offsets never collide, and its waiters wake."""
@@ -126,8 +159,8 @@ class LogContract:
             )
             assert sorted(positions[0].offset for positions in results) == list(range(60))
             await asyncio.wait_for(waiting, 10)
-            ids_one = [r.record_id for r in await one.read(0, 0)]
-            assert ids_one == [r.record_id for r in await two.read(0, 0)]
+            ids_one = [r.record_id for r in await everything(one, 0)]
+            assert ids_one == [r.record_id for r in await everything(two, 0)]
             assert len(ids_one) == 60
         finally:
             await one.close()

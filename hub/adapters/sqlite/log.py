@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hub.adapters.sqlite.log_file import LogMismatch, LogReaders, connect, prepare, truncate
@@ -84,19 +84,25 @@ class SqliteLog:
     async def ends(self) -> list[int]:
         return [end for _, end in self._bounds()]
 
+    async def proven_ends(self, partitions: Collection[int] | None = None) -> list[int]:
+        """One file has one truth: what a transaction reads now holds every append committed before."""
+        ends = await self.ends()
+        return ends if partitions is None else [end if p in partitions else 0 for p, end in enumerate(ends)]
+
     async def starts(self) -> list[int]:
         """Per partition the first offset still kept."""
         return [first for first, _ in self._bounds()]
 
-    async def wait_for_more(self, ends: Sequence[int], within: float) -> None:
+    async def wait_for_more(self, ends: Sequence[int], within: float) -> list[int]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
-        while not self._closed:
-            if any(now > known for (_, now), known in zip(self._bounds(), ends, strict=True)):
-                return
+        while True:
+            if self._closed:
+                return list(ends)
+            now = [end for _, end in self._bounds()]
             left = deadline - loop.time()
-            if left <= 0:
-                return
+            if left <= 0 or any(new > known for new, known in zip(now, ends, strict=True)):
+                return now
             woken: asyncio.Future[None] = loop.create_future()
             timer = loop.call_later(min(left, _POLL_SECONDS), _wake, woken)
             self._waiters.add(woken)

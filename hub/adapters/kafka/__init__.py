@@ -1,0 +1,1 @@
+"""Kafka, through aiokafka's connections, protocol and record batches."""

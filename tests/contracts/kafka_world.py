@@ -1,0 +1,39 @@
+"""Topics for tests, by Kafka's own admin requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+
+
+@asynccontextmanager
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def make_topic(bootstrap: str, topic: str, partitions: int, replicas: int = 1, **configs: str) -> None:
+    """Make it if it is not there."""
+    settings = {name.replace("_", "."): value for name, value in configs.items()}
+    async with admin(bootstrap) as client:
+        response = await client.create_topics([NewTopic(topic, partitions, replicas, topic_configs=settings)])
+        code = response.topic_errors[0][1]
+        assert code in (0, 36), response
+
+
+async def delete_topic(bootstrap: str, topic: str) -> None:
+    async with admin(bootstrap) as client:
+        response = await client.delete_topics([topic])
+        assert response.topic_error_codes[0][1] == 0, response
+
+
+async def delete_records(bootstrap: str, topic: str, partition: int, before: int) -> None:
+    async with admin(bootstrap) as client:
+        await client.delete_records({TopicPartition(topic, partition): RecordsToDelete(before)})
