@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,6 +27,12 @@ async def make_topic(bootstrap: str, topic: str, partitions: int, replicas: int 
         response = await client.create_topics([NewTopic(topic, partitions, replicas, topic_configs=settings)])
         code = response.topic_errors[0][1]
         assert code in (0, 36), response
+        for _ in range(100):  # brokers learn of it one after the other
+            (found,) = await client.describe_topics([topic])
+            if not found["error_code"] and all(each["leader"] >= 0 for each in found["partitions"]):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{topic} has no leaders: {found}")
 
 
 async def delete_topic(bootstrap: str, topic: str) -> None:
