@@ -163,7 +163,7 @@ class World:
         self.fold = Fold(self.log, self.index, self.codec, self.metrics)
         self.reader = Reader(self.log, self.fold, self.codec)
         self.members = Members(self.directory, clock)
-        self.redrive = Redrive(self.ledger, self.log)
+        self.redrive = Redrive(self.ledger, self.log, clock, Random(4))
         self.subscriptions = Subscriptions(
             self.directory,
             self.ledger,
@@ -196,7 +196,7 @@ class World:
             self.metrics,
             P,
         )
-        self.redrive.attach(dispatcher.rewind, dispatcher.redrive)
+        self.redrive.ordered = dispatcher.look_for_orders
         return dispatcher
 
     async def begin(self) -> None:

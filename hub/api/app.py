@@ -10,13 +10,23 @@ from hub.api import problems
 from hub.api.context import Context
 from hub.api.description import describe
 from hub.api.limits import Limits
-from hub.api.routers import ALL
+from hub.api.routers import ALL, health
 from hub.wire.problems import Problem
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Problem, "description": "refused: what is wrong and what to do"},
     "5XX": {"model": Problem, "description": "not now; repeat later"},
 }
+
+
+def create_health_app(context: Context) -> FastAPI:
+    """What a worker process shows: whether it lives, whether it is ready, and its metrics."""
+    app = FastAPI(title="numhub worker", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.context = context
+    problems.install(app, "")
+    for router in (health.router, health.metrics_router):
+        app.include_router(router)
+    return app
 
 
 def create_app(context: Context) -> FastAPI:

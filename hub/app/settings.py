@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     ledger_url: SecretStr = SecretStr("")
     redis_url: SecretStr = SecretStr("")
     tracing: Literal["off", "otlp"] = "off"
+    lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
+    worker_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
     keys_dir: str = ""
     batches_dir: str = ""
     dangerous_allow_loopback_receivers: bool = False
@@ -99,6 +101,11 @@ class Settings(BaseSettings):
     def ledger_address(self) -> str | Path:
         """A database URL, or the SQLite file below ``data_dir``."""
         return self.ledger_url.get_secret_value() or self.data_dir / LEDGER_FILE
+
+    @property
+    def shared(self) -> bool:
+        """Several processes may work on one ledger. An embedded one belongs to whoever locked its directory."""
+        return bool(self.ledger_url.get_secret_value())
 
     def base_url(self, bound_port: int) -> str:
         """``public_url``, or the loopback address the hub listens on."""

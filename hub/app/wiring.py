@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -33,18 +33,21 @@ from hub.adapters.system.clock import SystemClock
 from hub.adapters.telemetry.prometheus import PrometheusMetrics
 from hub.adapters.telemetry.tracing import NoTracing
 from hub.adapters.webhook.sender import WebhookSender
-from hub.api.app import create_app
+from hub.api.app import create_app, create_health_app
 from hub.api.context import ApiSettings, Context
 from hub.api.traced import Traced
+from hub.app.node import node_id
+from hub.app.roles import EVERYTHING, Role
 from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.domain.delivery import RETRY_AFTER
-from hub.domain.errors import LogUnavailable, NumhubError
+from hub.domain.errors import LogUnavailable, NumhubError, Unavailable
 from hub.flow.acknowledge import Acknowledge
 from hub.flow.append import Writer
 from hub.flow.check import Check
 from hub.flow.clear import Clear
 from hub.flow.enrol import Enrol
 from hub.flow.fold import Fold
+from hub.flow.holding import Holder, Shards
 from hub.flow.ingest.batches import Batches
 from hub.flow.ingest.events import Events
 from hub.flow.members import Members
@@ -91,22 +94,33 @@ class Hub:
     dispatcher: Dispatcher
     catalogue: CatalogueWorker
     supervisor: Supervisor
+    holder: Holder | None  # None: alone by construction
+    shards: Shards | None
     enrol: Enrol
     context: Context
     app: FastAPI = field(repr=False)
+    health: FastAPI = field(repr=False)
     tracing: Tracing = field(default_factory=NoTracing)
 
-    async def start(self) -> None:
+    async def start(self, roles: frozenset[Role] = EVERYTHING) -> None:
         """Start the loops, in the order in which they need each other; returns when the directory has been read."""
         await self.members.refresh()
+        if self.holder is not None:
+            await self.holder.leases.begin(self.holder.name)
         start = self.supervisor.start
         start("fold", self.fold.run())
         start("members", self.members.run())
-        start("catalogue", self.catalogue.run())
-        start("dispatcher", self.dispatcher.run())
-        self.supervisor.on_stop("dispatcher", self.dispatcher.stop)
-        start("endpoint proofs", self.context.subscriptions.run())
-        start("batches", self._resume_batches())
+        if Role.index in roles:
+            start("catalogue", self._alone("catalogue", self.catalogue.run))
+        if Role.dispatch in roles:
+            if self.shards is not None:
+                start("shards", self.shards.run())
+            start("dispatcher", self.dispatcher.run())
+            self.supervisor.on_stop("dispatcher", self.dispatcher.stop)
+        if Role.timers in roles:
+            start("endpoint proofs", self._alone("endpoint-proofs", self.context.subscriptions.run))
+        if roles & {Role.api, Role.timers}:
+            start("batches", self._resume_batches())
         start("index flush", timers.flush_index(self.index, self.clock))
         start("loop lag", timers.watch_loop(self.clock, self.metrics))
         start("gauges", timers.publish(self._gauges, self.clock))
@@ -115,6 +129,10 @@ class Hub:
         start("ledger figures", gauges.watch_ledger(self.ledger, self.clock, self.metrics))
         start("wall clock", gauges.watch_clock(self.clock, self.metrics))
         start("disk", gauges.watch_disk(self.settings.data_dir, self.clock, self.metrics))
+
+    def _alone(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Coroutine[Any, Any, None]:
+        """``work``, in one process at a time."""
+        return work() if self.holder is None else self.holder.while_held(name, work)
 
     async def stop(self, within: float | None = None) -> int:
         """Drain and close; returns how many pieces of work were given up."""
@@ -133,9 +151,12 @@ class Hub:
         await asyncio.to_thread(self.tracing.close)
 
     async def _resume_batches(self) -> None:
+        """At the start what this process left, later what others left: whoever gets a batch's lease works on it."""
         await self.fold.catch_up()
-        await self.context.batches.resume_all()
-        await asyncio.Event().wait()
+        while True:
+            with contextlib.suppress(Unavailable):
+                await self.context.batches.resume_all()
+            await self.clock.sleep(self.settings.lease_seconds)
 
     def _gauges(self) -> None:
         for partition in range(self.log.partitions):
@@ -201,6 +222,10 @@ async def build(
     subscriptions = Subscriptions(
         directory, ledger, log, fold, members, sender, envelope, clock, random, make_secret, guarded.check_url
     )
+    holder = shards = None
+    if settings.shared:
+        holder = Holder(ledger.leases(), node_id(data), clock, random, settings.lease_seconds)
+        shards = Shards(holder, metrics)
     withdrawals = Withdrawals(index, codec, clock)
     schedule = tuple(timedelta(seconds=s) for s in settings.push_retry_after) or RETRY_AFTER
     push = Push(sender, envelope, withdrawals, clock, random, metrics, schedule)
@@ -209,10 +234,10 @@ async def build(
         push = TracedPush(told, envelope, withdrawals, clock, random, metrics, schedule, tracing=tracing)
     dispatcher = Dispatcher(
         ledger, fold, reader, members, push, withdrawals, subscriptions.suspend, clock, random, metrics,
-        log.partitions, bulk_slots=settings.deliveries_in_flight,
+        log.partitions, bulk_slots=settings.deliveries_in_flight, shards=shards,
     )  # fmt: skip
-    redrive = Redrive(ledger, log)
-    redrive.attach(dispatcher.rewind, dispatcher.redrive)
+    redrive = Redrive(ledger, log, clock, random)
+    redrive.ordered = dispatcher.look_for_orders
     catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, log.partitions)
 
     clear = Clear(ledger, fold, index, log, reader, codec, members, clock, metrics)
@@ -223,7 +248,7 @@ async def build(
     files = DiskBatchFiles(settings.batches_folder, max_bytes=settings.max_upload_bytes)
     batches = Batches(
         ledger, files, members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
-        in_flight=settings.bulk_appends_in_flight,
+        in_flight=settings.bulk_appends_in_flight, alone=None if holder is None else holder.alone_at("batch"),
     )  # fmt: skip
     events = Events(members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared)
 
@@ -279,9 +304,12 @@ async def build(
         dispatcher=dispatcher,
         catalogue=catalogue,
         supervisor=Supervisor(clock),
+        holder=holder,
+        shards=shards,
         enrol=context.enrol,
         context=context,
         app=app,
+        health=create_health_app(context),
         tracing=tracing,
     )
 

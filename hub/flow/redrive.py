@@ -3,35 +3,35 @@
 A replay by time sets cursors back; subscribers recognise repeats by their id. Parked chunks are sent once more in the
 background, one after the other; a chunk leaves the parking place with its receipt and not before, so a crash in between
 loses nothing, and what fails again simply stays parked.
+
+What concerns a webhook is an order in the ledger: the process that delivers for the subscription carries it out, which
+need not be this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from random import Random
 
 from hub.domain.errors import PositionExpired, RuleError
 from hub.domain.parties import Subscription
-from hub.ports.ledger import Cursor, DeliveryRow, Ledger, ParkedChunk
+from hub.ports.clock import Clock
+from hub.ports.ledger import Cursor, DeliveryRow, Ledger, RedriveOrder
 from hub.ports.log import EventLog
-
-Rewind = Callable[[str, Sequence[Cursor]], Awaitable[None]]
-Revive = Callable[[str, Sequence[ParkedChunk]], None]
 
 MOST = 10_000
 
 
 class Redrive:
-    """``rewind`` and ``revive`` are the dispatcher's where one runs in this process (`attach`)."""
+    """``ordered`` is called after an order was stored; whatever it reaches, the order is found a little later."""
 
-    def __init__(self, ledger: Ledger, log: EventLog) -> None:
+    def __init__(self, ledger: Ledger, log: EventLog, clock: Clock, random: Random) -> None:
         self._ledger = ledger
         self._log = log
-        self._rewind: Rewind = ledger.rewind
-        self._revive: Revive | None = None
-
-    def attach(self, rewind: Rewind, revive: Revive) -> None:
-        self._rewind, self._revive = rewind, revive
+        self._clock = clock
+        self._random = random
+        self.ordered: Callable[[], None] = lambda: None
 
     async def since(self, subscription: Subscription, moment: datetime) -> None:
         """Deliver again everything appended at or after ``moment``. Cursors only go back, never forth."""
@@ -41,8 +41,10 @@ class Redrive:
             for one in await self._ledger.cursors(subscription.subscription_id)
             if places[one.partition] < one.offset
         ]
-        if back:
-            await self._rewind(subscription.subscription_id, back)
+        if back and subscription.mode.pushes:
+            await self._order(subscription, cursors=back)
+        elif back:
+            await self._ledger.rewind(subscription.subscription_id, back)
 
     async def parked(self, subscription: Subscription, chunk_ids: Collection[str] | None = None) -> int:
         """Send parked chunks again, all or those named; returns how many were queued. Unknown ids count for nothing."""
@@ -50,11 +52,21 @@ class Redrive:
         if chunk_ids is not None:
             wanted = set(chunk_ids)
             chunks = [chunk for chunk in chunks if chunk.chunk_id in wanted]
-        if not subscription.mode.pushes or self._revive is None:
+        if not subscription.mode.pushes:
             raise RuleError("Parked chunks are sent again to webhooks only.", code="not_a_webhook")
         if chunks:
-            self._revive(subscription.subscription_id, chunks)
+            await self._order(subscription, chunk_ids=[chunk.chunk_id for chunk in chunks])
         return len(chunks)
+
+    async def _order(
+        self, subscription: Subscription, *, cursors: Sequence[Cursor] = (), chunk_ids: Sequence[str] = ()
+    ) -> None:
+        order_id = f"rdo_{self._random.getrandbits(64):016x}"
+        order = RedriveOrder(
+            order_id, subscription.subscription_id, tuple(cursors), tuple(chunk_ids), self._clock.now()
+        )
+        await self._ledger.order_redrive(order)
+        self.ordered()
 
     async def deliveries(self, subscription: Subscription, limit: int = 100) -> list[DeliveryRow]:
         """Newest first."""

@@ -22,6 +22,7 @@ from hub.domain.batches import Batch
 from hub.domain.dispositions import Disposition
 from hub.domain.events import EventType, Lane
 from hub.domain.parties import Agreement, App, Party, PartyKey, Subscription
+from hub.ports.leases import Fences
 from hub.ports.log import Position
 
 Rows = npt.NDArray[np.uint16]
@@ -40,6 +41,7 @@ __all__ = [
     "Ledger",
     "ParkedChunk",
     "Receipt",
+    "RedriveOrder",
     "RenewalRecord",
     "Rows",
     "Waiver",
@@ -112,6 +114,20 @@ class Receipt:
     received_at: datetime
     attempts: int
     via: str  # webhook_full, webhook_pointer, pull
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveOrder:
+    """A subscriber wants something again. Kept until whoever delivers for the subscription has carried it out.
+
+    ``cursors`` are to be set back; ``chunk_ids`` are parked chunks to be sent once more.
+    """
+
+    order_id: str
+    subscription_id: str
+    cursors: tuple[Cursor, ...]
+    chunk_ids: tuple[str, ...]
+    ordered_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,14 +293,26 @@ class Ledger(Protocol):
         parked: Sequence[ParkedChunk] = (),
         cursors: Sequence[Cursor] = (),
         attempts: Sequence[AttemptRecord] = (),
-    ) -> None:
+        fences: Fences | None = None,
+    ) -> frozenset[int]:
         """Record what a dispatcher or a pull commit brought about, together. A cursor never moves backwards here; a
-        receipt that exists stays; a receipt takes its chunk out of the parking place and the retry list."""
+        receipt that exists stays; a receipt takes its chunk out of the parking place and the retry list.
+
+        ``fences``: the epochs under which the caller delivers. Where one is no longer current somebody else delivers
+        for that shard: nothing of its subscriptions is recorded, and the shard is among those returned."""
         ...
 
     async def rewind(self, subscription_id: str, cursors: Sequence[Cursor]) -> None:
         """Set cursors back (or forth) for a redrive. Receipts stay: repeats are the subscriber's to recognise."""
         ...
+
+    async def order_redrive(self, order: RedriveOrder) -> None: ...
+
+    async def redrive_orders(self) -> list[RedriveOrder]:
+        """Those not carried out yet, oldest first."""
+        ...
+
+    async def redrive_done(self, order_ids: Sequence[str]) -> None: ...
 
     async def receipts_of(self, subscription_id: str, chunk_ids: Sequence[str]) -> dict[str, Receipt]: ...
 

@@ -36,6 +36,7 @@ MetricName = Literal[
     "numhub_clock_steps_total",
     "numhub_data_free_bytes",
     "numhub_data_size_bytes",
+    "numhub_shards_held",
 ]
 
 
@@ -79,6 +80,7 @@ METRICS: dict[MetricName, Metric] = {
     "numhub_clock_steps_total": Metric("counter", "jumps of the wall clock by more than a second"),
     "numhub_data_free_bytes": Metric("gauge", "bytes free where data_dir is"),
     "numhub_data_size_bytes": Metric("gauge", "bytes that the file system of data_dir holds in all"),
+    "numhub_shards_held": Metric("gauge", "shards of subscriptions that this process delivers for"),
 }
 
 

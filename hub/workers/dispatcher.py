@@ -7,6 +7,9 @@ changes of parties and subscriptions through the members, retries through the ga
 Promises: per subscription, partition and lane one request at a time, in log order; receipt and cursor are committed
 together before the next one leaves; a receiver that hangs, fails or is gone holds up its own lanes and nobody else's.
 Killed at any moment, what was sent but not committed is sent again under the same id with the same bytes.
+
+Several dispatchers share the work by shards of subscriptions (`flow.holding.Shards`): each serves what it owns, opened
+from the ledger's cursors under the shard's present epoch, and records nothing under another.
 """
 
 from __future__ import annotations
@@ -14,23 +17,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING
 
 from hub.domain.errors import Unavailable
 from hub.domain.events import Lane as LaneName
 from hub.domain.parties import Subscription
+from hub.domain.shards import shard_of
 from hub.flow.fanout import Fanout
+from hub.flow.holding import AllShards, Shards
 from hub.flow.members import Members
 from hub.flow.push import Push
 from hub.flow.withdrawals import Withdrawals
 from hub.ports.clock import Clock
-from hub.ports.ledger import Cursor, Ledger, ParkedChunk
+from hub.ports.ledger import Cursor, Ledger, ParkedChunk, RedriveOrder
 from hub.ports.log import Record
 from hub.ports.metrics import Metrics
 from hub.workers.gauges import Undelivered
-from hub.workers.recorder import Recorder
-from hub.workers.runner import Kit, Redrive, Runner
+from hub.workers.recorder import LeaseLost, Recorder
+from hub.workers.runner import Fence, Kit, Redrive, Runner
 from hub.workers.slots import Slots
 from hub.workers.tail import Tail
 
@@ -43,7 +49,7 @@ log = logging.getLogger("numhub.dispatcher")
 HOUSEKEEPING_EVERY = 5.0
 SAVE_SKIPPED_AFTER = 256
 """Records an idle lane may have passed over before its cursor is saved; after a kill so many are looked at again."""
-SAVED_TOGETHER = 500
+ORDERS_EVERY = 2.0
 PARTING = 1.0
 """Seconds that requests out have to end when a subscription's cursors are to be moved."""
 
@@ -63,7 +69,9 @@ class Dispatcher:
         metrics: Metrics,
         partitions: int,
         bulk_slots: int = 64,
+        shards: Shards | None = None,
     ) -> None:
+        """Without ``shards`` it is alone by construction and serves everybody."""
         self._ledger = ledger
         self._fold = fold
         self._members = members
@@ -71,7 +79,10 @@ class Dispatcher:
         self._clock = clock
         self._metrics = metrics
         self._fanout = Fanout(members, clock)
-        self._recorder = Recorder(ledger, clock)
+        self._shards: Shards | AllShards = shards or AllShards()
+        self._recorder = Recorder(ledger, clock, shards.lost if shards else None, fenced=shards is not None)
+        if shards is not None:
+            shards.changed, shards.parted = self._changed_hands, self._part_from
         self._partitions = partitions
         self._kit = Kit(
             ledger=ledger,
@@ -86,11 +97,14 @@ class Dispatcher:
             tails=[],
             suspend=suspend,
             ended=self._ended,
+            shards=self._shards,
         )
         self._undelivered = Undelivered(reader, clock, metrics)
         self._runners: dict[str, Runner] = {}
         self._parked: dict[str, dict[str, ParkedChunk]] = {}  # waiting to be redriven
         self._redriving: set[str] = set()
+        self._orders: dict[str, set[str]] = {}  # subscription -> orders under way
+        self._ordered = asyncio.Event()
         self._changed = asyncio.Event()
         self._stopping = False
         self._failure: asyncio.Future[None] | None = None
@@ -107,7 +121,13 @@ class Dispatcher:
             self._withdrawals.begin(partition, position)
         forget = [self._fold.subscribe(self._folded), self._members.on_change(self._on_change)]
         self._changed.set()
-        work = [self._follow_members(), self._keep_house(), *(tail.run() for tail in self._kit.tails)]
+        self._ordered.set()
+        work = [
+            self._follow_members(),
+            self._keep_house(),
+            self._follow_orders(),
+            *(tail.run() for tail in self._kit.tails),
+        ]
         tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(one) for one in work]
         try:
             for tail in self._kit.tails:
@@ -140,12 +160,72 @@ class Dispatcher:
             task.cancel()
         if out:
             log.warning("dispatcher_gave_up", extra={"requests": len(out)})
-        for start in range(0, len(skipped), SAVED_TOGETHER):
-            self._recorder.add_cursors(skipped[start : start + SAVED_TOGETHER])
+        for fence, cursors in skipped:
+            with suppress(LeaseLost):
+                await self._recorder.add_cursors(fence, cursors)
         await self._recorder.flush()
         return len(out)
 
+    # -- shards that come and go
+
+    def _changed_hands(self) -> None:
+        """Close at once what may no longer be served; what came is opened by the next reconciliation."""
+        for runner in self._runners.values():
+            if runner.open and not runner.owns:
+                runner.close()
+        self._changed.set()
+        self._ordered.set()
+
+    async def _part_from(self, shards: set[int]) -> None:
+        """Return once nothing of ``shards`` is out any more and what was is recorded."""
+        runners = [runner for name, runner in self._runners.items() if shard_of(name) in shards]
+        for runner in runners:
+            runner.close()
+        tasks = {task for runner in runners for task in runner.tasks}
+        if tasks:
+            _, out = await asyncio.wait(tasks, timeout=PARTING)
+            for task in out:
+                task.cancel()
+            if out:
+                await asyncio.wait(out)
+        await self._recorder.flush()
+
     # -- moving cursors and reviving parked chunks (see flow.redrive)
+
+    def look_for_orders(self) -> None:
+        """There may be orders to deliver again in the ledger; without this they are found a little later."""
+        self._ordered.set()
+
+    async def _follow_orders(self) -> None:
+        while True:
+            self._ordered.clear()
+            try:
+                for order in await self._ledger.redrive_orders():
+                    await self._carry_out(order)
+            except Unavailable:
+                log.warning("orders_delayed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ORDERS_EVERY):
+                    await self._ordered.wait()
+
+    async def _carry_out(self, order: RedriveOrder) -> None:
+        name = order.subscription_id
+        if self._shards.epoch(name) is None or order.order_id in self._orders.get(name, ()):
+            return
+        if name not in self._members.snapshot.subscriptions:
+            await self._ledger.redrive_done([order.order_id])
+            return
+        if order.cursors:
+            await self.rewind(name, order.cursors)
+            await self._ledger.redrive_done([order.order_id])
+            return
+        wanted = set(order.chunk_ids)
+        parked = [one for one in await self._ledger.parked_of(name, limit=10_000) if one.chunk_id in wanted]
+        if not parked:
+            await self._ledger.redrive_done([order.order_id])
+            return
+        self._orders.setdefault(name, set()).add(order.order_id)
+        self.redrive(name, parked)
 
     async def rewind(self, subscription_id: str, cursors: Sequence[Cursor]) -> None:
         """Move a subscription's cursors while none of its lanes is at work."""
@@ -183,6 +263,7 @@ class Dispatcher:
 
     async def _redrive(self, runner: Runner, subscription_id: str) -> None:
         chunks = list(self._parked.pop(subscription_id).values())
+        orders = self._orders.get(subscription_id, set())
         left: list[ParkedChunk] = chunks
         try:
             left = await Redrive(runner).run(chunks)
@@ -191,6 +272,9 @@ class Dispatcher:
             if left:
                 again = self._parked.setdefault(subscription_id, {})
                 again.update((chunk.chunk_id, chunk) for chunk in left)
+        if orders and not self._parked.get(subscription_id):
+            self._orders.pop(subscription_id, None)
+            await self._ledger.redrive_done(sorted(orders))
 
     # -- what wakes it
 
@@ -242,12 +326,21 @@ class Dispatcher:
             if known is None:
                 known = self._runners[subscription.subscription_id] = Runner(subscription, self._kit)
             self._adopt(known, subscription)
-            if not self._fanout.serves(subscription):
+            if not self._fanout.serves(subscription) or (known.open and not known.owns):
                 known.close()
-            elif not known.open and not known.tasks and not known.held:
+            if not self._fanout.serves(subscription) or self._shards.epoch(subscription.subscription_id) is None:
+                self._forget_orders(subscription.subscription_id)
+                continue
+            if not known.open and not known.tasks and not known.held:
                 to_open.append(known)
         if to_open:
             await self._open(to_open)
+
+    def _forget_orders(self, subscription_id: str) -> None:
+        """They stay in the ledger, for whoever serves the subscription next."""
+        self._orders.pop(subscription_id, None)
+        if subscription_id not in self._redriving:
+            self._parked.pop(subscription_id, None)
 
     def _adopt(self, runner: Runner, subscription: Subscription) -> None:
         if runner.open and runner.subscription.lanes != subscription.lanes:
@@ -255,15 +348,20 @@ class Dispatcher:
         runner.subscription = subscription
 
     async def _open(self, runners: list[Runner]) -> None:
-        alone = runners[0].subscription.subscription_id if len(runners) == 1 else None
+        names = [runner.subscription.subscription_id for runner in runners]
+        fences = {name: self._shards.epoch(name) for name in names}
         cursors: dict[str, list[Cursor]] = {}
-        for cursor in await self._ledger.cursors(alone):
+        for cursor in await self._ledger.cursors(names[0] if len(names) == 1 else None):
             cursors.setdefault(cursor.subscription_id, []).append(cursor)
         for count, runner in enumerate(runners):
             subscription_id = runner.subscription.subscription_id
+            fence = fences[subscription_id]
             if runner.open or runner.tasks or runner.held or self._stopping:
                 continue
-            runner.start(cursors.get(subscription_id, []))
+            if fence is None or self._shards.epoch(subscription_id) != fence:
+                self._changed.set()  # the cursors read may be those of another's time
+                continue
+            runner.start(cursors.get(subscription_id, []), fence)
             self._start_redrive(subscription_id)
             if count % 20 == 19:
                 await asyncio.sleep(0)
@@ -277,19 +375,19 @@ class Dispatcher:
             self._count_lanes()
             idle = {lane for tail in self._kit.tails for lane in tail.idle()}
             await self._undelivered.measure(list(self._runners.values()), idle)
-            skipped = self._skipped(SAVE_SKIPPED_AFTER)
-            for start in range(0, len(skipped), SAVED_TOGETHER):
-                await self._recorder.add_cursors(skipped[start : start + SAVED_TOGETHER])
+            for fence, cursors in self._skipped(SAVE_SKIPPED_AFTER):
+                with suppress(LeaseLost):
+                    await self._recorder.add_cursors(fence, cursors)
 
-    def _skipped(self, more_than: int) -> list[Cursor]:
-        """Cursors of idle lanes that passed over more than so many records since they were last saved."""
-        cursors = []
+    def _skipped(self, more_than: int) -> list[tuple[Fence, list[Cursor]]]:
+        """Cursors of idle lanes that passed over more than so many records since they were last saved, by fence."""
+        cursors: dict[Fence, list[Cursor]] = {}
         for tail in self._kit.tails:
             for lane in tail.idle():
                 if lane.offset - lane.saved > more_than:
-                    cursors.append(lane.cursor(lane.offset))
+                    cursors.setdefault(lane.runner.fence, []).append(lane.cursor(lane.offset))
                     lane.saved = lane.offset
-        return cursors
+        return list(cursors.items())
 
     def _count_lanes(self) -> None:
         idle = dict.fromkeys(LaneName, 0)

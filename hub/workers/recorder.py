@@ -3,12 +3,16 @@
 While one commit runs, what arrives is gathered for the next. A result is handed over without a pause after the
 answer it records, so cancelling the lane that waits for it loses nothing. A ledger that cannot be reached is tried
 again until it can: what a receiver has taken is not sent again because of us.
+
+Each result carries the fence (shard, epoch) under which it came about. Where the ledger finds that somebody else
+delivers for that shard by now, nothing of it is recorded and those who wait get `LeaseLost`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from hub.domain.errors import Unavailable
@@ -23,19 +27,33 @@ GATHER_FOR, BUSY_FROM = 0.004, 8
 """Seconds that results wait for company if more than so many were committed together the last time."""
 
 
+class LeaseLost(Exception):
+    """This process no longer delivers for the subscription; its result was not recorded."""
+
+
+Waiter = tuple[int, asyncio.Future[None]]
+"""The shard a result belongs to, and who waits for it."""
+
+
 @dataclass(slots=True)
 class _Batch:
     receipts: list[Receipt] = field(default_factory=list)
     parked: list[ParkedChunk] = field(default_factory=list)
     cursors: list[Cursor] = field(default_factory=list)
     attempts: list[AttemptRecord] = field(default_factory=list)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    fences: dict[int, int] = field(default_factory=dict)
+    waiters: list[Waiter] = field(default_factory=list)
 
 
 class Recorder:
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, lost: Callable[[Collection[int]], None] | None, *, fenced: bool = True
+    ) -> None:
+        """``lost`` hears of the shards whose results were refused. ``fenced`` False: alone by construction."""
         self._ledger = ledger
         self._clock = clock
+        self._lost = lost
+        self._fenced = fenced
         self._next = _Batch()
         self._task: asyncio.Task[None] | None = None
         self._committed_last = 0
@@ -43,14 +61,17 @@ class Recorder:
 
     def add(
         self,
+        fence: tuple[int, int],
         *,
         receipt: Receipt | None = None,
         parked: ParkedChunk | None = None,
         cursor: Cursor | None = None,
         attempt: AttemptRecord | None = None,
     ) -> asyncio.Future[None]:
-        """Hand over at once; the future is done when it is committed."""
+        """Hand over at once; the future is done when it is committed. It may raise LeaseLost."""
         batch = self._next
+        if batch.fences.setdefault(*fence) != fence[1]:  # two epochs of one shard never travel together
+            return _refused()
         if receipt is not None:
             batch.receipts.append(receipt)
         if parked is not None:
@@ -59,20 +80,22 @@ class Recorder:
             batch.cursors.append(cursor)
         if attempt is not None:
             batch.attempts.append(attempt)
-        return self._committed(batch)
+        return self._committed(batch, fence[0])
 
-    def add_cursors(self, cursors: list[Cursor]) -> asyncio.Future[None]:
+    def add_cursors(self, fence: tuple[int, int], cursors: list[Cursor]) -> asyncio.Future[None]:
+        if self._next.fences.setdefault(*fence) != fence[1]:
+            return _refused()
         self._next.cursors.extend(cursors)
-        return self._committed(self._next)
+        return self._committed(self._next, fence[0])
 
     async def flush(self) -> None:
         """Return when everything handed over so far is committed."""
         if self._task is not None:
-            await self._committed(self._next)
+            await self._committed(self._next, -1)
 
-    def _committed(self, batch: _Batch) -> asyncio.Future[None]:
+    def _committed(self, batch: _Batch, shard: int) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        batch.waiters.append(waiter)
+        batch.waiters.append((shard, waiter))
         if self._task is None:
             self._task = asyncio.create_task(self._commit_all(), name="recorder")
         return waiter
@@ -88,36 +111,50 @@ class Recorder:
                 if not batch.waiters:
                     return
                 try:
-                    await self._commit(batch)
+                    stale = await self._commit(batch)
                 except Exception as error:
-                    for waiter in batch.waiters:
+                    for _, waiter in batch.waiters:
                         if not waiter.done():
                             waiter.set_exception(error)
                 else:
-                    release = asyncio.create_task(_release(batch.waiters), name="recorder-release")
+                    if stale and self._lost is not None:
+                        self._lost(stale)
+                    release = asyncio.create_task(_release(batch.waiters, stale), name="recorder-release")
                     self._releases.add(release)
                     release.add_done_callback(self._releases.discard)
         finally:
             self._task = None
 
-    async def _commit(self, batch: _Batch) -> None:
+    async def _commit(self, batch: _Batch) -> frozenset[int]:
         wait = RETRY_FIRST
         while True:
             try:
-                await self._ledger.deliver(
-                    receipts=batch.receipts, parked=batch.parked, cursors=batch.cursors, attempts=batch.attempts
+                return await self._ledger.deliver(
+                    receipts=batch.receipts,
+                    parked=batch.parked,
+                    cursors=batch.cursors,
+                    attempts=batch.attempts,
+                    fences=batch.fences if self._fenced else None,
                 )
-                return
             except Unavailable:
                 log.warning("delivery_record_delayed", extra={"receipts": len(batch.receipts)})
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, RETRY_MAX)
 
 
-async def _release(waiters: list[asyncio.Future[None]]) -> None:
+def _refused() -> asyncio.Future[None]:
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    refused.set_exception(LeaseLost())
+    return refused
+
+
+async def _release(waiters: list[Waiter], stale: frozenset[int]) -> None:
     """Let the lanes of one commit go on, some at a time: each of them has a next record to look at."""
-    for place, waiter in enumerate(waiters, start=1):
+    for place, (shard, waiter) in enumerate(waiters, start=1):
         if not waiter.done():
-            waiter.set_result(None)
+            if shard in stale:
+                waiter.set_exception(LeaseLost())
+            else:
+                waiter.set_result(None)
         if place % BREATH == 0:
             await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hub.domain.delivery import Delivered, Outcome, Parked, Refused, RetryAt
 from hub.domain.errors import PositionExpired, Unavailable
@@ -26,7 +26,7 @@ from hub.ports.ledger import AttemptRecord, Cursor, Ledger, ParkedChunk, Receipt
 from hub.ports.log import Header, Record
 from hub.ports.metrics import Metrics
 from hub.workers.gate import Gate
-from hub.workers.recorder import Recorder
+from hub.workers.recorder import LeaseLost, Recorder
 from hub.workers.slots import Lease, Slots
 
 if TYPE_CHECKING:
@@ -57,6 +57,19 @@ class Kit:
     tails: list[Tail]
     suspend: Callable[[str, str], Awaitable[None]]
     ended: Callable[[Runner, asyncio.Task[None]], None]
+    shards: Ownership
+
+
+class Ownership(Protocol):
+    """For which shards of subscriptions this process may deliver now; see `flow.holding`."""
+
+    def owned(self) -> set[int]: ...
+
+    def epoch(self, subscription_id: str) -> tuple[int, int] | None: ...
+
+
+Fence = tuple[int, int]
+"""(shard, epoch) under which a runner was opened: its results are recorded under no other."""
 
 
 class Runner:
@@ -69,15 +82,17 @@ class Runner:
         self.lanes: list[Lane] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.open = False
+        self.fence: Fence = (0, 0)
         self.held = 0  # > 0: somebody moves its cursors; it stays closed
 
     def _new_gate(self) -> Gate:
         longest = max((wait.total_seconds() for wait in self.kit.push.schedule), default=0.0)
         return Gate(self.kit.clock, self.kit.random, pause_max=longest)  # no probe is rarer than the schedule's own
 
-    def start(self, cursors: list[Cursor]) -> None:
+    def start(self, cursors: list[Cursor], fence: Fence) -> None:
         """Open a lane per cursor, live ones first. Only when no task of an earlier opening is left."""
         self.open = True
+        self.fence = fence
         self.gate = self._new_gate()
         wanted = [cursor for cursor in cursors if cursor.lane in self.subscription.lanes]
         self.lanes = [Lane(self, cursor) for cursor in sorted(wanted, key=lambda c: c.lane is not LaneName.live)]
@@ -94,10 +109,21 @@ class Runner:
             self.lanes = []
             self.gate.close()
 
+    @property
+    def owns(self) -> bool:
+        """May this process still deliver for it, under the epoch it was opened with?"""
+        return self.kit.shards.epoch(self.subscription.subscription_id) == self.fence
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+        task: asyncio.Task[None] = asyncio.create_task(self._until_lost(work))
         self.tasks.add(task)
         task.add_done_callback(self._done)
+
+    async def _until_lost(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except LeaseLost:  # somebody else delivers, from the cursors of the ledger
+            self.close()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -106,7 +132,7 @@ class Runner:
     async def send(self, turn: Lane | Redrive, readable: Readable) -> Outcome | None:
         """One attempt under a permit that ``turn`` holds; gives the permit back. None: nothing may be sent now."""
         subscription = self.subscription
-        if not self.open or not self.kit.fanout.serves(subscription):
+        if not self.open or not self.owns or not self.kit.fanout.serves(subscription):
             self.gate.leave(turn, None)
             return None
         outcome: Outcome | None = None
@@ -131,9 +157,10 @@ class Runner:
         log.warning("subscription_refused", extra={"subscription_id": subscription_id, "status": status})
         now = self.kit.clock.now()
         await self.kit.recorder.add(
+            self.fence,
             attempt=AttemptRecord(
                 subscription_id, record.record_id, now, turn.trail.attempts, status, f"http_{status}", None
-            )
+            ),
         )
         await self._suspend(f"endpoint_gone: the endpoint answered {status}")
 
@@ -302,7 +329,7 @@ class Lane(_Turn):
         match outcome:
             case Delivered():
                 after = record.offset + 1
-                await kit.recorder.add(receipt=self.receipt(record, now), cursor=self.cursor(after))
+                await kit.recorder.add(runner.fence, receipt=self.receipt(record, now), cursor=self.cursor(after))
                 self._moved(after)
                 mode = runner.subscription.mode.value
                 kit.metrics.count("numhub_delivered_numbers_total", int(record.headers[Header.count]), mode=mode)
@@ -322,7 +349,7 @@ class Lane(_Turn):
                         "status": status,
                     },
                 )
-                await kit.recorder.add(attempt=self.failed_attempt(record, outcome))
+                await kit.recorder.add(runner.fence, attempt=self.failed_attempt(record, outcome))
             case Refused(status=status):
                 await runner.refused(record, status, self)
             case Parked(reason=reason):
@@ -335,7 +362,7 @@ class Lane(_Turn):
                     self.trail.attempts,
                     reason,
                 )
-                await kit.recorder.add(parked=parked, cursor=self.cursor(after))
+                await kit.recorder.add(runner.fence, parked=parked, cursor=self.cursor(after))
                 kit.metrics.count("numhub_parked_total")
                 log.error(
                     "chunk_parked",
@@ -392,10 +419,10 @@ class Redrive(_Turn):
             now = self.kit.clock.now()
             match outcome:
                 case Delivered():
-                    await self.kit.recorder.add(receipt=self.receipt(record, now))
+                    await self.kit.recorder.add(runner.fence, receipt=self.receipt(record, now))
                 case RetryAt():
                     attempt = self.failed_attempt(record, outcome)
-                    await self.kit.recorder.add(attempt=attempt)
+                    await self.kit.recorder.add(runner.fence, attempt=attempt)
                 case Refused(status=status):
                     await runner.refused(record, status, self)
                     break

@@ -12,7 +12,6 @@ import pytest
 
 from hub.domain.events import EventType, Lane
 from hub.domain.parties import DeliveryMode, Role, SubscriptionState
-from hub.flow.redrive import Redrive
 from hub.ports.ledger import Cursor
 from hub.ports.sender import Response, SendError
 from hub.wire.delivery import POINTER_TYPE, SUPERSEDED_HEADER
@@ -333,7 +332,7 @@ async def test_replay_by_time_sets_the_cursors_back(world: World) -> None:
     await world.redrive.since(subscription, NOW + timedelta(seconds=50))
     await world.until(lambda: len(world.net.got) == 3)
     assert world.net.at("https://a/")[-1] == new.record_id
-    assert await Redrive(world.ledger, world.log).offset_at(0, NOW - timedelta(days=1)) == 0
+    assert await world.redrive.offset_at(0, NOW - timedelta(days=1)) == 0
 
 
 async def test_stop_finishes_what_is_out(world: World) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, select
 
 from hub.adapters.sql.keys import NO_PLACE, Keys, find_subscription
+from hub.adapters.sql.leases import stale_fences
 from hub.adapters.sql.schema import (
     LANE_NUMBER,
     attempts,
@@ -18,7 +19,11 @@ from hub.adapters.sql.schema import (
     receipts,
 )
 from hub.adapters.sql.statements import Upsert, slices
+from hub.domain.shards import shard_of
+from hub.ports.leases import Fences
 from hub.ports.ledger import AttemptRecord, Cursor, ParkedChunk, Receipt
+
+_Item = TypeVar("_Item", Receipt, ParkedChunk, Cursor, AttemptRecord)
 
 ATTEMPTS_KEPT = 12
 """Failed attempts kept per chunk and subscription: the whole retry schedule, no more."""
@@ -55,6 +60,17 @@ class Delivery:
     parked: Sequence[ParkedChunk] = ()
     cursors: Sequence[Cursor] = ()
     attempts: Sequence[AttemptRecord] = field(default=())
+    fences: Fences = field(default_factory=dict)
+
+    def without(self, stale: frozenset[int]) -> Delivery:
+        """What does not concern the shards ``stale``."""
+        if not stale & self.fences.keys():
+            return self
+
+        def kept(items: Sequence[_Item]) -> list[_Item]:
+            return [item for item in items if shard_of(item.subscription_id) not in stale]
+
+        return Delivery(kept(self.receipts), kept(self.parked), kept(self.cursors), kept(self.attempts))
 
 
 def open_cursors(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> None:
@@ -65,8 +81,16 @@ def rewind(conn: Connection, keys: Keys, subscription_id: str, wanted: Sequence[
     _set_cursor.run(conn, _cursor_rows(conn, keys, [c for c in wanted if c.subscription_id == subscription_id]))
 
 
-def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[None]:
-    """Carry out many calls with few statements. A receipt wins over a parking or attempt of the same group."""
+def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[frozenset[int]]:
+    """Carry out many calls with few statements. A receipt wins over a parking or attempt of the same group.
+
+    Per call the shards whose part was left out because its epoch has passed.
+    """
+    fences = {(shard, epoch) for call in calls for shard, epoch in call.fences.items()}
+    passed = stale_fences(conn, fences)
+    stale = [frozenset(shard for shard, epoch in call.fences.items() if (shard, epoch) in passed) for call in calls]
+    if passed:
+        calls = [call.without(left_out) for call, left_out in zip(calls, stale, strict=True)]
     new_receipts = [receipt for call in calls for receipt in call.receipts]
     new_parked = [chunk for call in calls for chunk in call.parked]
     new_attempts = [attempt for call in calls for attempt in call.attempts]
@@ -107,7 +131,7 @@ def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[Non
         _new_receipt.run(conn, rows)
         _clear_trouble(conn, rows)
     _advance_cursor.run(conn, _furthest(_cursor_rows(conn, keys, [c for call in calls for c in call.cursors])))
-    return [None] * len(calls)
+    return stale
 
 
 def _clear_trouble(conn: Connection, rows: list[dict[str, Any]]) -> None:

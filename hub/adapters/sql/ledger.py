@@ -9,13 +9,25 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hub.adapters.sql import answers, batches, catalogue, clearances, deliveries, delivery_lists, renewals, reports
+from hub.adapters.sql import (
+    answers,
+    batches,
+    catalogue,
+    clearances,
+    deliveries,
+    delivery_lists,
+    redrives,
+    renewals,
+    reports,
+)
 from hub.adapters.sql.directory import SqlDirectory
 from hub.adapters.sql.engine import open_database
 from hub.adapters.sql.keys import Keys
+from hub.adapters.sql.leases import SqlLeases
 from hub.adapters.sql.runner import Runner
 from hub.domain.batches import Batch
 from hub.ports.clock import Clock
+from hub.ports.leases import Fences
 from hub.ports.ledger import (
     Answer,
     AttemptRecord,
@@ -26,6 +38,7 @@ from hub.ports.ledger import (
     DeliveryRow,
     ParkedChunk,
     Receipt,
+    RedriveOrder,
     RenewalRecord,
     Waiver,
 )
@@ -64,6 +77,10 @@ class SqlLedger:
         """The directory in the same database."""
         return SqlDirectory(self._runner, self._keys, self._clock)
 
+    def leases(self) -> SqlLeases:
+        """The leases in the same database."""
+        return SqlLeases(self._runner, self._clock)
+
     # -- cursors and receipts
 
     async def open_cursors(self, cursors: Sequence[Cursor]) -> None:
@@ -79,15 +96,25 @@ class SqlLedger:
         parked: Sequence[ParkedChunk] = (),
         cursors: Sequence[Cursor] = (),
         attempts: Sequence[AttemptRecord] = (),
-    ) -> None:
-        call = deliveries.Delivery(receipts, parked, cursors, attempts)
-        await self._runner.write_bulk(self._deliver, call)
+        fences: Fences | None = None,
+    ) -> frozenset[int]:
+        call = deliveries.Delivery(receipts, parked, cursors, attempts, fences or {})
+        return await self._runner.write_bulk(self._deliver, call)
 
-    def _deliver(self, conn: Connection, calls: list[deliveries.Delivery]) -> list[None]:
+    def _deliver(self, conn: Connection, calls: list[deliveries.Delivery]) -> list[frozenset[int]]:
         return deliveries.deliver(conn, self._keys, calls)
 
     async def rewind(self, subscription_id: str, cursors: Sequence[Cursor]) -> None:
         await self._runner.write(lambda conn: deliveries.rewind(conn, self._keys, subscription_id, cursors))
+
+    async def order_redrive(self, order: RedriveOrder) -> None:
+        await self._runner.write(lambda conn: redrives.put(conn, order))
+
+    async def redrive_orders(self) -> list[RedriveOrder]:
+        return await self._runner.read(redrives.pending)
+
+    async def redrive_done(self, order_ids: Sequence[str]) -> None:
+        await self._runner.write(lambda conn: redrives.done(conn, order_ids))
 
     async def receipts_of(self, subscription_id: str, chunk_ids: Sequence[str]) -> dict[str, Receipt]:
         return await self._runner.read(lambda conn: delivery_lists.receipts_of(conn, subscription_id, chunk_ids))

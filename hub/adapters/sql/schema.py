@@ -230,6 +230,34 @@ attempts = _clustered(
     Column("next_at", Moment),
 )
 
+# ---- who does what ---------------------------------------------------------------------------------------------
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),  # "" = nobody
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # microseconds by the database's clock
+)
+
+lease_members = _clustered(
+    "lease_members",
+    Column("pool", Text, primary_key=True),
+    Column("holder", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+redrive_orders = Table(
+    "redrive_orders",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("subscription_id", Text, nullable=False),
+    Column("offsets", JSON, nullable=False),  # [part, lane number, start, offset] of each cursor to set back
+    Column("chunk_ids", JSON, nullable=False),  # parked chunks to send once more
+    Column("ordered_at", Moment, nullable=False),
+)
+
 # ---- catalogue -------------------------------------------------------------------------------------------------
 
 catalogue = Table(

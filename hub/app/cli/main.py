@@ -14,6 +14,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("api")(serve.api)
+app.command("worker")(serve.worker)
 app.command("demo")(demo.demo)
 app.command("doctor")(operate.doctor)
 app.command("rebuild")(operate.rebuild)

@@ -11,9 +11,10 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,8 @@ AT_ONCE = 2
 """Batches worked on at the same time: bounds memory, and one huge file does not keep a small one waiting."""
 
 RETRY_MIN, RETRY_MAX = 0.5, 30.0
+
+Alone = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], Awaitable[bool]]
 
 _OPEN = (BatchState.announced, BatchState.uploading, BatchState.uploaded, BatchState.failed)
 
@@ -83,14 +86,18 @@ class Batches:
         cleared: Cleared,
         *,
         in_flight: int = 16,
+        alone: Alone | None = None,
     ) -> None:
-        """``in_flight``: chunks of one batch under way to the log at a time, so that live events never queue long."""
+        """``alone`` runs the work on a batch unless another process is at it, and says whether it ran to its end.
+
+        ``in_flight``: chunks of one batch under way to the log at a time, so that live events never queue long."""
         self._ledger, self._files, self._members, self._fold = ledger, files, members, fold
         self._plan, self._clock, self._metrics = plan, clock, metrics
         self._slices = Slices(files, log, index, writer, codec, plan, clock, cleared, in_flight)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._alone = alone
 
     # ---- what a carrier calls
 
@@ -216,9 +223,15 @@ class Batches:
     def _start(self, batch_id: str) -> None:
         if batch_id in self._running:
             return
-        task = asyncio.create_task(self._work(batch_id), name=f"batch {batch_id}")
+        task = asyncio.create_task(self._work_alone(batch_id), name=f"batch {batch_id}")
         self._running[batch_id] = task
         task.add_done_callback(lambda _: self._running.pop(batch_id, None))
+
+    async def _work_alone(self, batch_id: str) -> None:
+        if self._alone is None:
+            await self._work(batch_id)
+        else:  # who is refused comes back with `resume_all`
+            await self._alone(batch_id, lambda: self._work(batch_id))
 
     async def _work(self, batch_id: str) -> None:
         """Until it is done: whatever fails for the moment is tried again, from where the disk says it stood."""

@@ -1,0 +1,55 @@
+"""The lease contract on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from lease_contract import LeaseContract
+from sqlalchemy import Connection, Table, update
+
+from hub.adapters.sql.ledger import SqlLedger, open_ledger
+from hub.adapters.sql.schema import lease_members, leases
+from hub.adapters.system.clock import ManualClock, SystemClock
+from hub.ports.leases import Leases
+
+
+class TestSqliteLeases(LeaseContract):
+    async def make_two(self, where: Path) -> tuple[Leases, Leases]:
+        self.clock = ManualClock(datetime(2026, 5, 1, tzinfo=UTC))
+        self.ledgers = [open_ledger(where / "ledger.db", self.clock)[1] for _ in range(2)]
+        return self.ledgers[0].leases(), self.ledgers[1].leases()
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    async def close(self) -> None:
+        for ledger in self.ledgers:
+            await ledger.close()
+
+
+class TestPostgresLeases(LeaseContract):
+    """The database's clock cannot be moved: instead everything that was written is made older."""
+
+    ledgers: list[SqlLedger]
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    async def make_two(self, where: Path) -> tuple[Leases, Leases]:
+        self.ledgers = [open_ledger(self.url, SystemClock())[1] for _ in range(2)]
+        return self.ledgers[0].leases(), self.ledgers[1].leases()
+
+    async def pass_time(self, seconds: float) -> None:
+        def older(conn: Connection) -> None:
+            tables: tuple[Table, ...] = (leases, lease_members)
+            for table in tables:
+                conn.execute(update(table).values(expires_at=table.c.expires_at - int(seconds * 1e6)))
+
+        await self.ledgers[0]._runner.write(older)
+
+    async def close(self) -> None:
+        for ledger in self.ledgers:
+            await ledger.close()
