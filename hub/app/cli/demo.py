@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -29,11 +30,20 @@ def demo(
     if file is not None and not file.is_file():
         raise fail(f"there is no file {file}")
     options = Options(numbers, subscribers, seed, kills, file, keep, as_json)
+
+    async def interruptible() -> bool:
+        # Ctrl-C cancels by itself; a closed terminal and a plain `kill` must not leave the hub behind either.
+        task = asyncio.current_task()
+        assert task is not None
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+        return await play(options)
+
     try:
-        agrees = asyncio.run(play(options))
+        agrees = asyncio.run(interruptible())
     except DemoFailed as error:
         raise fail(str(error)) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise fail("interrupted; everything the demo started was stopped") from None
     if not agrees:
         raise typer.Exit(1)

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from hub.app.demo.story import Progress, Story
 from hub.app.demo.verdict import Verdict
 from hub.domain.numbers import mask
+from hub.domain.refusals import Refusal
+
+Line = tuple[str, str, str]
+
+APPS_SHOWN = 6
+DIFFERENCES_SHOWN = 20
+_WHY_REFUSED = {refusal.value: refusal.meaning for refusal in Refusal}
+_MEANT = {
+    "no_account": "strangers to the app",
+    "unbound": "the former holder's binding is gone",
+    "rejected_cutoff": "bound by the new holder: kept",
+    "needs_holder_action": "the app does not know since when",
+    "held_funds": "money left in the account",
+    "held_debt": "a debt left in the account",
+}
 
 
 class BarProgress(Progress):
     """Two bars: numbers accepted, pairs delivered."""
 
     def __init__(self, console: Console, numbers: int, platforms: int) -> None:
-        columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        done = TextColumn("{task.completed:>11,} of {task.total:,}")
+        columns = (TextColumn("{task.description:<28}"), BarColumn(), done, TimeElapsedColumn())
         self.bars = Bars(*columns, console=console, transient=False)
         self._published = self.bars.add_task("numbers accepted", total=numbers)
         self._delivered = self.bars.add_task("pairs (number, app) delivered", total=numbers * platforms)
@@ -83,32 +100,13 @@ def summary(story: Story, verdict: Verdict, *, seconds: float, dashboard: str) -
 def show(console: Console, result: dict[str, Any], story: Story, *, stays: bool) -> None:
     """The summary as a person likes to read it; numbers appear masked only."""
     table = Table(title="What came out", show_header=False, title_justify="left", pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
-    numbers, clearance, renewals = result["numbers"], result["clearance"], result["renewals"]
-    table.add_row("rows published", f"{numbers['published']:,}", f"by {len(story.told.batches)} files")
-    table.add_row("accepted", f"{numbers['accepted']:,}", f"in {result['chunks']:,} chunks, live events included")
-    table.add_row("refused", f"{numbers['refused']:,}", "each listed with its line and reason")
-    for reason, rows in result["refused_by_reason"].items():
-        table.add_row(f"  {reason}", f"{rows:,}", "")
-    table.add_row("pairs owed", f"{result['pairs']:,}", f"{result['subscribers']} apps")
-    table.add_row(
-        "deliveries", f"{result['deliveries']:,}", f"{result['duplicates']} repeats after crashes, recognised"
-    )
-    table.add_row("pairs lost", f"{result['lost']:,}", "")
-    for disposition, count in result["answers"].items():
-        table.add_row(f"  {disposition}", f"{count:,}", "pairs")
-    table.add_row("answers corrected", f"{result['corrected']:,}", "")
-    table.add_row("clearance: go", f"{clearance['go']:,}", "")
-    table.add_row("  go with exceptions", f"{clearance['go_with_exceptions']:,}", "some app holds funds, a debt ..")
-    table.add_row("  wait", f"{clearance['wait']:,}", "freeze not over, or withdrawn")
-    released = result["released"]
-    table.add_row("released for sale", f"{released['accepted']:,}", f"{released['refused']} tried too early, refused")
-    table.add_row("renewals", f"{renewals['requested']}", f"{renewals['completed']} completed by every app asked")
-    table.add_row("hub killed", f"{result['kills']} x", f"{story.hub.down_seconds:.1f} s down in all")
-    timings = ", ".join(f"{name} {value:.1f} s" for name, value in result["timings"].items())
-    table.add_row("time", f"{result['seconds']:.1f} s", timings)
+    for rows in (_intake(result, story), _answers(result), _clearance(result), _run(result, story)):
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
     console.print()
     console.print(table)
     if story.told.renewals:
@@ -118,22 +116,69 @@ def show(console: Console, result: dict[str, Any], story: Story, *, stays: bool)
     if result["matches_ground_truth"]:
         console.print(f"[bold green]Every one of {result['pairs']:,} pairs agrees with the ground truth.[/bold green]")
         return
+    differences = result["differences"]
     console.print("[bold red]The hub and the ground truth differ:[/bold red]")
-    for line in result["differences"][:20]:
-        console.print(f"  - {line}", highlight=False)
+    for line in differences[:DIFFERENCES_SHOWN]:
+        console.print(f"  - {line}", highlight=False, markup=False)
+    if len(differences) > DIFFERENCES_SHOWN:
+        console.print(f"  and {len(differences) - DIFFERENCES_SHOWN} more", highlight=False)
+
+
+def _intake(result: dict[str, Any], story: Story) -> Iterator[Line]:
+    numbers = result["numbers"]
+    yield "rows published", f"{numbers['published']:,}", f"in {len(story.told.batches)} files, one per carrier"
+    yield "  accepted", f"{numbers['accepted']:,}", f"the log holds {result['chunks']:,} chunks, live events included"
+    yield "  refused", f"{numbers['refused']:,}", "each listed with its line and reason"
+    for reason, rows in result["refused_by_reason"].items():
+        yield f"    {reason}", f"{rows:,}", _WHY_REFUSED.get(reason, "")
+
+
+def _answers(result: dict[str, Any]) -> Iterator[Line]:
+    yield "pairs (number, app)", f"{result['pairs']:,}", f"{result['subscribers']} apps were told of every number"
+    yield "  lost", f"{result['lost']:,}", ""
+    for name, pairs in sorted(result["answers"].items(), key=lambda found: -found[1]):
+        share = f"{100 * pairs / result['pairs']:.1f} %" if result["pairs"] else ""
+        yield f"  {name}", f"{pairs:,}", f"{share:>6}  {_MEANT.get(name, '')}".rstrip()
+    yield "  corrected", f"{result['corrected']:,}", "answers that an app took back"
+    yield "deliveries", f"{result['deliveries']:,}", f"{result['duplicates']:,} came twice after crashes, recognised"
+
+
+def _clearance(result: dict[str, Any]) -> Iterator[Line]:
+    clearance, released, renewals = result["clearance"], result["released"], result["renewals"]
+    yield "clearance: go", f"{clearance['go']:,}", "rest is over, every app is done"
+    yield "  go with exceptions", f"{clearance['go_with_exceptions']:,}", "an app still holds funds, a debt .."
+    yield "  wait", f"{clearance['wait']:,}", "90 days are not over, or the line went back to its holder"
+    yield "released for sale", f"{released['accepted']:,}", f"{released['refused']:,} tried too early, refused"
+    yield (
+        "new holders' renewals",
+        f"{renewals['requested']:,}",
+        f"{renewals['completed']:,} answered by every app asked",
+    )
+
+
+def _run(result: dict[str, Any], story: Story) -> Iterator[Line]:
+    yield "hub killed", f"{result['kills']} x", f"with kill -9; {story.hub.down_seconds:.1f} s down in all"
+    yield "time", f"{result['seconds']:.1f} s", "in all"
+    for name, seconds in result["timings"].items():
+        yield f"  {name}", f"{seconds:.1f} s", ""
 
 
 def _show_renewal(console: Console, story: Story) -> None:
-    renewal = story.told.renewals[0]
-    number, _ = story.world.new_holders[0]
-    table = Table(title=f"\nWhat the new holder of {mask(number)} sees", title_justify="left", pad_edge=False)
+    """The one with the most to tell."""
+    renewals = story.told.renewals
+    place = max(range(len(renewals)), key=lambda each: len({(app.state, app.reason) for app in renewals[each].apps}))
+    renewal = renewals[place]
+    number, _ = story.world.new_holders[place]
+    shown = sorted(renewal.apps, key=lambda app: app.state == "clear")[:APPS_SHOWN]
+    table = Table(title=f"What the new holder of {mask(number)} sees", title_justify="left", pad_edge=False)
     for title in ("app", "class", "state", "next step"):
         table.add_column(title)
-    for app in renewal.apps[:6]:
-        table.add_row(app.name, app.app_class, app.state, app.next_step or "")
+    for app in shown:
+        table.add_row(app.name, app.app_class, app.reason or app.state, app.next_step or "")
+    console.print()
     console.print(table)
-    if len(renewal.apps) > 6:
-        console.print(f"[dim]and {len(renewal.apps) - 6} more apps[/dim]", highlight=False)
+    if len(renewal.apps) > len(shown):
+        console.print(f"[dim]and {len(renewal.apps) - len(shown)} more apps, all clear[/dim]", highlight=False)
 
 
 def as_json(result: dict[str, Any]) -> str:

@@ -43,9 +43,12 @@ class HubProcess:
         self._command = [sys.executable, "-m", "hub.app.cli", "serve", "--data", str(data), "--port", str(port)]
         self._environment = {**os.environ, **settings}
         self._process: asyncio.subprocess.Process | None = None
+        self._abandoned = False
 
     async def start(self) -> None:
         """Start and wait until /health/ready answers 200."""
+        if self._abandoned:
+            raise HubDidNotStart("the demo is being stopped")
         with self.log_file.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdout=sink, stderr=sink, env=self._environment, start_new_session=True
@@ -77,6 +80,12 @@ class HubProcess:
         self.kills += 1
         await self.start()
         self.down_seconds += time.monotonic() - began
+
+    def abandon(self) -> None:
+        """End the process at once, without waiting, and never start it again."""
+        self._abandoned = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def stop(self) -> None:
         if self._process is None or self._process.returncode is not None:

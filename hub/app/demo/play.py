@@ -59,14 +59,15 @@ async def play(options: Options) -> bool:
     console = Console(stderr=options.json)
     tell = Narrator(console)
     began = time.monotonic()
-    data = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="numhub-demo-"))
     world = await asyncio.to_thread(_world, options)
+    data = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="numhub-demo-"))
     rows = sum(file.rows for file in world.files)
     tell(f"seed {world.seed}: {rows:,} rows in {len(world.files)} files, {len(world.platforms)} apps hold accounts")
     hub = HubProcess(data, free_port(), HUB_SETTINGS)
-    keys = await _enrol(world, data)
     story: Story | None = None
+    stays = interrupted = False
     try:
+        keys = await _enrol(world, data)
         await hub.start()
         tell(f"a hub runs at {hub.url} (pid {hub.pid})")
         tell(f"watch it live: {make_link(data / 'keys', hub.url, 'regulator')}")
@@ -79,13 +80,20 @@ async def play(options: Options) -> bool:
         show(console, result, story, stays=options.keep)
         if options.keep:
             _say_how_to_reach(console, story, keys, data)
-    except (HubDidNotStart, NumhubError, RuntimeError) as error:
+            stays = True
+    except asyncio.CancelledError:
+        interrupted = True
+        hub.abandon()  # first of all: who interrupts twice ends this process before anything gentler is through
+        raise
+    except (HubDidNotStart, NumhubError, RuntimeError, OSError) as error:
         raise DemoFailed(f"{error} (hub's log: {hub.log_file})") from error
     finally:
         if story is not None:
             await story.close()
-        if not options.keep or story is None or sys.exc_info()[0] is not None:
+        if not stays:
             await hub.stop()
+        if interrupted:
+            await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
     if options.json:
         sys.stdout.write(as_json(result) + "\n")
         sys.stdout.flush()
@@ -170,7 +178,7 @@ def _say_how_to_reach(console: Console, story: Story, keys: dict[str, Path], dat
     uploader = batch.file.carrier.uploads_for or batch.file.carrier.party_id
     platform = story.platforms[0]
     calls = (
-        ("carrier", uploader, f"{url}/v1/batches/{batch.batch_id}/clearance?detail=none"),
+        ("carrier", uploader, f"{url}/v1/batches/{batch.batch_id}"),
         ("subscriber", f"owner-{platform.plan.app_id}", f"{url}/v1/subscriptions"),
         ("regulator", "regulator", f"{url}/v1/reports/summary"),
     )

@@ -281,7 +281,7 @@ class Story:
             client = self._uploader(batch.file.carrier)
             self.told.clearances[batch.batch_id] = await insist(client.clearance.batch, batch.batch_id, detail="none")
         go = sum(c.go + c.go_with_exceptions for c in self.told.clearances.values())
-        self._tell(f"carriers asked: {go} numbers may be sold, the others wait")
+        self._tell(f"carriers asked: {go:,} numbers may be sold, the others wait")
 
     async def _release(self) -> None:
         """Everything that is clear goes on sale, and a few numbers that are not, which the hub must refuse."""

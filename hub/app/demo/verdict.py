@@ -172,12 +172,22 @@ def _judge_clearance(story: Story, batch: Batch, verdict: Verdict) -> None:
 
 
 def _judge_renewals(story: Story, verdict: Verdict) -> None:
-    for renewal in story.told.renewals:
+    for renewal, truth in zip(story.told.renewals, story.world.renewal_truth, strict=True):
         if renewal.state.startswith("completed"):
             verdict.renewals_completed += 1
         else:
             states = Counter(app.state for app in renewal.apps)
             verdict.differ(f"a renewal is still {renewal.state}: {dict(states)}")
+        places = {platform.plan.app_id: place for place, platform in enumerate(story.platforms)}
+        wrong = [app.name for app in renewal.apps if (app.state, app.reason) != shown_as(truth[places[app.app_id]])]
+        if wrong:
+            verdict.differ(f"a renewal shows other states than the ground truth for {', '.join(wrong)}")
+
+
+def shown_as(code: int) -> tuple[str, str | None]:
+    """State and reason that a new holder must read of an app whose disposition is ``code``."""
+    disposition = BY_NUMBER[int(code)]
+    return ("held", disposition.value) if disposition.standing is Standing.held else ("clear", None)
 
 
 def _judge_report(report: dict[str, Any], accepted: Column, story: Story, verdict: Verdict) -> None:

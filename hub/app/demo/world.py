@@ -26,6 +26,13 @@ from hub.ports.number_plan import NumberPlan
 Column = npt.NDArray[np.int64]
 DAY = 86_400
 
+_HOLDS = {
+    AppClass.payment: Disposition.held_funds,
+    AppClass.bank: Disposition.held_funds,
+    AppClass.lending: Disposition.held_debt,
+}
+"""Why apps of these classes cannot unbind some accounts at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class CarrierPlan:
@@ -136,7 +143,9 @@ class World:
     truth: npt.NDArray[np.uint8]  # N x apps, disposition numbers that must be recorded for release_scheduled
     restored: Column = field(default_factory=lambda: np.empty(0, np.int64))
     cancelled: Column = field(default_factory=lambda: np.empty(0, np.int64))
-    new_holders: list[tuple[int, int]] = field(default_factory=list)  # (number, activated_at): one press the key
+    new_holders: list[tuple[int, int]] = field(default_factory=list)  # (number, activated_at): they press the key
+    renewal_truth: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
+    """New holders x apps: the dispositions that the apps must give when the key is pressed."""
 
     def freeze_over(self, at: float) -> npt.NDArray[np.bool_]:
         return np.asarray(earliest_release_columns(self.terminated_at) <= at)
@@ -235,8 +244,7 @@ def _accounts(
         bound_at[unknown] = 0
         codes = np.full(len(has), Disposition.unbound.number, np.uint8)
         codes[after], codes[unknown] = Disposition.rejected_cutoff.number, Disposition.needs_holder_action.number
-        hold = {AppClass.payment: Disposition.held_funds, AppClass.bank: Disposition.held_funds,
-                AppClass.lending: Disposition.held_debt}.get(platform.app_class)  # fmt: skip
+        hold = _HOLDS.get(platform.app_class)
         held = (fate >= 0.025) & (fate < 0.045) if hold else np.zeros(len(has), bool)
         if hold:
             codes[held] = hold.number
@@ -322,13 +330,22 @@ def _draw_live_story(random: np.random.Generator, world: World, blocks: dict[str
     fresh = np.setdiff1d(_draw_numbers(random, blocks["cmcc"], 40), world.numbers)[:20]
     for number in fresh.tolist():
         world.new_holders.append((number, world.now - int(random.integers(1, 20)) * DAY))
-    for accounts in world.accounts:
+    world.renewal_truth = np.full((len(fresh), len(world.platforms)), Disposition.no_account.number, np.uint8)
+    for place, (accounts, platform) in enumerate(zip(world.accounts, world.platforms, strict=True)):
         has = np.flatnonzero(random.random(len(fresh)) < 0.3)
         mine = fresh[has]
         since = np.array([world.new_holders[place][1] for place in has.tolist()], np.int64)
         bound = since - random.integers(1, 900 * DAY, len(has))
         own = random.random(len(has)) < 0.2  # the new holder's own fresh account: must survive
         bound[own] = since[own] + 3_600
+        codes = np.full(len(has), Disposition.unbound.number, np.uint8)
+        codes[own] = Disposition.rejected_cutoff.number
+        hold = _HOLDS.get(platform.app_class)
+        held = ~own & (random.random(len(has)) < 0.3) if hold else np.zeros(len(has), bool)
+        if hold:
+            codes[held] = hold.number
+            accounts.held.update(dict.fromkeys(mine[held].tolist(), hold))
+        world.renewal_truth[has, place] = codes
         numbers = np.concatenate([accounts.numbers, mine])
         order = np.argsort(numbers, kind="stable")
         accounts.numbers = numbers[order]
