@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     delivery_timeout: Annotated[float, Field(ge=1, le=60)] = 15.0
     deliveries_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 512
     push_retry_after: tuple[float, ...] = ()
+    profile: Literal["development", "production"] = "development"
     kafka_bootstrap: str = ""
     kafka_topic_prefix: str = "numhub."
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     worker_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
     keys_dir: str = ""
     batches_dir: str = ""
+    dangerous_allow_unsafe_kafka: bool = False
     dangerous_allow_loopback_receivers: bool = False
 
     @classmethod

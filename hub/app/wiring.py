@@ -20,8 +20,6 @@ from fastapi import FastAPI
 from hub.adapters.codec.json_codec import JsonCodec
 from hub.adapters.columns.index import ColumnIndex
 from hub.adapters.files.store import DiskBatchFiles
-from hub.adapters.kafka.cluster import Security
-from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.memory.coordination import MemoryCoordination
 from hub.adapters.number_plan.package import PackagePlan
 from hub.adapters.oauth.assertions import JwsStatements
@@ -36,11 +34,12 @@ from hub.adapters.webhook.sender import WebhookSender
 from hub.api.app import create_app, create_health_app
 from hub.api.context import ApiSettings, Context
 from hub.api.traced import Traced
+from hub.app.kafka import open_kafka_log
 from hub.app.node import node_id
 from hub.app.roles import EVERYTHING, Role
 from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.domain.delivery import RETRY_AFTER
-from hub.domain.errors import LogUnavailable, NumhubError, Unavailable
+from hub.domain.errors import NumhubError, Unavailable
 from hub.flow.acknowledge import Acknowledge
 from hub.flow.append import Writer
 from hub.flow.check import Check
@@ -325,31 +324,10 @@ def _open_tracing(settings: Settings) -> Tracing:
 
 
 async def open_log(settings: Settings, clock: Clock | None = None) -> EventLog:
-    """Kafka where brokers are named, else the file below the data directory.
-
-    Raises LogUnavailable with one clear line where no broker answers, the topic is missing or credentials are wrong,
-    and where ``partitions`` was set to something else than the topic has."""
-    if not settings.kafka_bootstrap:
-        return SqliteLog(settings.data_dir / LOG_FILE, settings.partitions, clock=clock)
-    topic = settings.kafka_topic_prefix + "log"
-    log = await KafkaLog.open(settings.kafka_bootstrap, topic, security=kafka_security(settings), clock=clock)
-    if "partitions" in settings.model_fields_set and settings.partitions != log.partitions:
-        await log.close()
-        raise LogUnavailable(
-            f"The topic {topic} has {log.partitions} partitions, the setting says {settings.partitions}: leave the "
-            "setting out, a log keeps the number it was made with."
-        )
-    return log
-
-
-def kafka_security(settings: Settings) -> Security:
-    return Security(
-        settings.kafka_security,
-        settings.kafka_sasl_mechanism,
-        settings.kafka_username,
-        settings.kafka_password.get_secret_value(),
-        settings.kafka_ca_file,
-    )
+    """Kafka where brokers are named, else the file below the data directory."""
+    if settings.kafka_bootstrap:
+        return await open_kafka_log(settings, clock)
+    return SqliteLog(settings.data_dir / LOG_FILE, settings.partitions, clock=clock)
 
 
 async def _open_index(folder: Path, log: EventLog) -> NumberIndex:

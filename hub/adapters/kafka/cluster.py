@@ -60,6 +60,7 @@ class Security:
 class Topology:
     topic_id: uuid.UUID
     leaders: tuple[int, ...]  # per partition, -1 = none at the moment
+    copies: tuple[int, ...]  # per partition, how many brokers keep it
     brokers: dict[int, tuple[str, int]]
 
     def by_leader(self) -> dict[int, list[int]]:
@@ -130,19 +131,21 @@ class Cluster:
     async def _refresh(self) -> Topology:
         if self.replaced is not None:
             raise self.replaced
+        return self._learn(await self.ask_any(TopicRequest([self.topic]), CONNECT_SECONDS))
+
+    async def ask_any(self, request: Any, within: float = REQUEST_SECONDS) -> Any:
+        """Send ``request`` to the first broker that answers. Raises LogUnavailable with the reason of each."""
         known = list(self._topology.brokers.values()) if self._topology else []
         first = [(host, port) for host, port, _ in collect_hosts(self.bootstrap)]
         reasons: list[str] = []
         for host, port in dict.fromkeys([*known, *first]):
             try:
-                response = await self._ask_at((host, port), TopicRequest(self.topic), "ask", CONNECT_SECONDS)
+                return await self._ask_at((host, port), request, "ask", within)
             except REFUSED as error:
                 raise LogUnavailable(f"Kafka at {host}:{port}: {told(error)}") from error
             except (kafka.KafkaError, OSError, TimeoutError, NotImplementedError) as error:
                 cause = error.__cause__ or error
                 reasons.append(f"{host}:{port}: {told(cause)}")
-                continue
-            return self._learn(response)
         raise LogUnavailable("Kafka cannot be reached (" + "; ".join(reasons) + ")")
 
     def _learn(self, response: Any) -> Topology:
@@ -164,10 +167,10 @@ class Cluster:
             log.error("kafka.log_replaced", extra={"topic": self.topic, "cause": self.replaced.message})
             self.on_replaced()
             raise self.replaced
-        leaders = [-1] * len(partitions)
-        for _, partition, leader, *_ in partitions:
-            leaders[partition] = leader
-        self._topology = Topology(topic_id, tuple(leaders), brokers)
+        leaders, copies = [-1] * len(partitions), [0] * len(partitions)
+        for _, partition, leader, _, replicas, *_ in partitions:
+            leaders[partition], copies[partition] = leader, len(replicas)
+        self._topology = Topology(topic_id, tuple(leaders), tuple(copies), brokers)
         return self._topology
 
     async def _ask_at(self, address: tuple[str, int], request: Any, purpose: Purpose, within: float) -> Any:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from aiokafka import errors as kafka
 
@@ -20,10 +20,10 @@ from hub.adapters.kafka.append import Appender
 from hub.adapters.kafka.cluster import Cluster, Security
 from hub.adapters.kafka.configs import topic_settings
 from hub.adapters.kafka.ends import EARLIEST, LATEST, Shared, offsets, with_leaders
-from hub.adapters.kafka.errors import translating
 from hub.adapters.kafka.messages import FetchById
 from hub.adapters.kafka.records import size_of, unpacked
 from hub.adapters.kafka.tail import RECENT_BYTES, Recent, Tail, answers
+from hub.adapters.kafka.topics import Found, unsafe
 from hub.domain.errors import AppendInDoubt, LogReplaced, LogUnavailable, NumhubError, PayloadTooLarge, PositionExpired
 from hub.ports.clock import Clock
 from hub.ports.log import NewRecord, Position, Record
@@ -169,6 +169,12 @@ class KafkaLog:
             self._ahead.forget_below(partition, first)
         return firsts
 
+    async def unsafe(self) -> list[str]:
+        """Why the topic could lose what was accepted, one line per reason; empty when it is safe."""
+        self._check_open()
+        topology = await self._cluster.refresh()
+        return unsafe(Found(self.partitions, min(topology.copies), await topic_settings(self._cluster)))
+
     async def wait_for_more(self, ends: Sequence[int], within: float) -> list[int]:
         if self._closed:
             return list(self._tail.ends)
@@ -267,10 +273,7 @@ def _worst(failures: Sequence[BaseException], *, some_taken: bool) -> BaseExcept
     return AppendInDoubt("Kafka took some of the records and not the others.") if some_taken else failures[0]
 
 
-def _stamp(clock: Clock | None):  # type: ignore[no-untyped-def]
+def _stamp(clock: Clock | None) -> Callable[[], int]:
     if clock is None:
         return lambda: time.time_ns() // 1_000_000
     return lambda: int(clock.now().timestamp() * 1000)
-
-
-_ = translating

@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
+    Array,
     Boolean,
     CompactArray,
     CompactBytes,
@@ -22,6 +23,7 @@ from aiokafka.protocol.types import (
     Int32,
     Int64,
     Schema,
+    String,
     TaggedFields,
 )
 
@@ -94,15 +96,16 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
 
 
 class TopicRequest(Request[_MetadataRequest]):  # type: ignore[misc]
-    """Brokers, and of one topic its id and leaders. Never makes the topic (aiokafka's own request would)."""
+    """Brokers, and id and leaders of some topics (None: all). Never makes a topic (aiokafka's own request would)."""
 
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, topics: list[str] | None) -> None:
+        self._topics = topics
 
     def build(self, request_struct_class: Any) -> Any:
-        return request_struct_class([(NO_ID, self._topic, {})], False, False, {})
+        asked: Any = None if self._topics is None else [(NO_ID, topic, {}) for topic in self._topics]
+        return request_struct_class(asked, False, False, {})
 
 
 class _FetchResponse(Response):  # type: ignore[misc]
@@ -196,3 +199,54 @@ class FetchById(Request[_FetchRequest]):  # type: ignore[misc]
         asked: list[Any] = [(p, -1, offset, -1, -1, self._partition_bytes, {}) for p, offset in self._offsets.items()]
         topics: list[Any] = [(self._topic_id, asked, {})]
         return request_struct_class(-1, self._wait_ms, 1, self._total_bytes, 0, 0, -1, topics, [], "", {})
+
+
+class _AlterResponse(Response):  # type: ignore[misc]
+    API_KEY = 44
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "resources",
+            Array(
+                ("error_code", Int16),
+                ("error_message", String("utf-8")),
+                ("resource_type", Int8),
+                ("resource_name", String("utf-8")),
+            ),
+        ),
+    )
+
+
+class _AlterRequest(RequestStruct):  # type: ignore[misc]
+    API_KEY = 44
+    API_VERSION = 0
+    RESPONSE_TYPE = _AlterResponse
+    SCHEMA = Schema(
+        (
+            "resources",
+            Array(
+                ("resource_type", Int8),
+                ("resource_name", String("utf-8")),
+                (
+                    "configs",
+                    Array(("name", String("utf-8")), ("operation", Int8), ("value", String("utf-8"))),
+                ),
+            ),
+        ),
+        ("validate_only", Boolean),
+    )
+
+
+class SetConfigs(Request[_AlterRequest]):  # type: ignore[misc]
+    """Set these settings of one topic and leave its others alone; aiokafka's own request would reset them."""
+
+    API_KEY = 44
+
+    def __init__(self, topic: str, configs: dict[str, str]) -> None:
+        self._topic, self._configs = topic, configs
+
+    def build(self, request_struct_class: Any) -> Any:
+        configs: list[Any] = [(name, 0, value) for name, value in self._configs.items()]
+        resources: list[Any] = [(2, self._topic, configs)]
+        return request_struct_class(resources, False)

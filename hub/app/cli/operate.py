@@ -16,13 +16,13 @@ from hub.adapters.codec.json_codec import JsonCodec
 from hub.adapters.columns.index import ColumnIndex
 from hub.adapters.columns.store import IndexInUse
 from hub.adapters.oauth.keys import KeyFileError, open_hub_keys
-from hub.adapters.sqlite.log import SqliteLog
 from hub.adapters.sqlite.log_file import LogMismatch
 from hub.adapters.telemetry.prometheus import NoMetrics
 from hub.app.cli._open import MaybeData, console, fail
 from hub.app.cli.serve import settings_for
-from hub.app.settings import INDEX_DIR, LEDGER_FILE, LOG_FILE
-from hub.app.wiring import build
+from hub.app.kafka import look_at
+from hub.app.settings import INDEX_DIR, LEDGER_FILE, LOG_FILE, Settings
+from hub.app.wiring import build, open_log
 from hub.domain.errors import NumhubError
 from hub.flow.fold import Fold
 
@@ -41,7 +41,8 @@ def doctor(
     data = settings.data_dir
     checks: list[Check] = [("settings", True, "read and consistent")]
     checks += [_folder(data), _space(data), _keys(settings.keys_folder)]
-    checks += [_database(data / name, what) for name, what in ((LOG_FILE, "log"), (LEDGER_FILE, "ledger"))]
+    checks += asyncio.run(look_at(settings)) if settings.kafka_bootstrap else [_database(data / LOG_FILE, "log")]
+    checks.append(_database(data / LEDGER_FILE, "ledger"))
     if settings.dangerous_allow_loopback_receivers:
         checks.append(("receivers", False, "dangerous_allow_loopback_receivers is on: for development only"))
     table = Table(show_header=False, box=None)
@@ -94,10 +95,10 @@ def rebuild(
     """Delete what is derived (number index, catalogue) and fold it from the log again. The hub must be stopped."""
     settings = settings_for(config, data_dir=data)
     data = settings.data_dir
-    if not (data / LOG_FILE).exists():
+    if not settings.kafka_bootstrap and not (data / LOG_FILE).exists():
         raise fail(f"there is no log below {data}")
     try:
-        numbers, seconds = asyncio.run(_rebuild(data, settings.partitions))
+        numbers, seconds = asyncio.run(_rebuild(settings))
         asyncio.run(_clear_catalogue(settings))
     except IndexInUse:
         raise fail(f"a hub is running on {data}; stop it first") from None
@@ -108,8 +109,9 @@ def rebuild(
     console.print(f"{numbers:,} numbers folded in {seconds:.1f} s; the catalogue is listed anew at the next start")
 
 
-async def _rebuild(data: Path, partitions: int) -> tuple[int, float]:
-    log = SqliteLog(data / LOG_FILE, partitions)
+async def _rebuild(settings: Settings) -> tuple[int, float]:
+    data, log = settings.data_dir, await open_log(settings)
+    partitions = log.partitions
     began = time.perf_counter()
     # Opening takes the directory's lock, so a running hub is never robbed of its index.
     ColumnIndex(data / INDEX_DIR, partitions, log.log_id).close()
