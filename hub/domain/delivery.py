@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-RETRY_AFTER = tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18000, 36000, 36000, 36000, 36000, 36000, 10800))
-"""Waits between attempts: 5 s, 5 min, 30 min, 2, 5, 10, 10 h, then on to about 72 h after the first attempt."""
+RETRY_AFTER = tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18_000, *[36_000] * 6, 15_895))
+"""Waits between attempts: 5 s, 5 min, 30 min, 2, 5, 10, 10 h, and so on to 72 h after the first attempt."""
 
 RETRY_AFTER_MIN, RETRY_AFTER_MAX = timedelta(seconds=1), timedelta(hours=1)
 

@@ -1,7 +1,8 @@
 """One delivery attempt: dress the record, send it, judge the answer. An outcome is a value; nothing is raised.
 
 Any 2xx is a receipt. 410 suspends the subscription. Everything else, redirects included, is a failure and is tried
-again by the schedule; 429 and 503 may say when (Retry-After, clamped). After the last attempt the chunk is parked.
+again by the schedule; 429, 502, 503 and 504 may say when (Retry-After, clamped). After the last attempt the chunk is
+parked.
 An attempt that was answered with Retry-After uses up no step of the schedule, but not for longer than the schedule
 lasts as a whole: an endpoint that asks for a second again and again is not given up after a dozen seconds.
 """
@@ -36,7 +37,7 @@ from hub.ports.sender import Response, Sender, SendError
 log = logging.getLogger("numhub.push")
 
 GONE = 410
-SAYS_WHEN = frozenset({429, 503})
+SAYS_WHEN = frozenset({429, 502, 503, 504})
 
 
 class Sendable(Protocol):

@@ -64,6 +64,26 @@ async def test_the_whole_way(door: Door) -> None:
     assert [item["batch_id"] for item in listed] == [answer.json()["batch_id"]]
 
 
+async def test_after_a_cut_every_answer_says_where_to_go_on(door: Door) -> None:
+    """The connection breaks in the middle: HEAD, the batch, the list and a repeated announcement name the same byte."""
+    intake, client = door
+    batch_id = (await announce(client)).json()["batch_id"]
+    path = f"/v1/batches/{batch_id}"
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield DATA[:30]
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await intake.batches.upload("cmcc", batch_id, 0, cut())
+    assert (await client.head(f"{path}/content")).headers["upload-offset"] == "30"
+    told = [(await client.get(path)).json(), (await client.get("/v1/batches")).json()["batches"][0]]
+    told.append((await announce(client)).json())
+    assert [(batch["state"], batch["bytes_uploaded"]) for batch in told] == [("uploading", 30)] * 3
+    rest = await client.put(f"{path}/content", content=DATA[30:], headers={"upload-offset": "30"})
+    assert rest.json()["bytes_uploaded"] == len(DATA)
+
+
 async def test_another_s_batch_is_not_there(door: Door) -> None:
     """Every route answers 404 for a batch of somebody else, like for one that never was."""
     _, client = door

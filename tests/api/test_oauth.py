@@ -162,6 +162,7 @@ BAD_ASSERTIONS: dict[str, Callable[[Door], str]] = {
     "jti short": _claims(jti="a"),
     "jti long": _claims(jti="a" * 129),
     "aud wrong": _claims(aud="https://other.example"),
+    "aud the token endpoint": _claims(aud=f"{ISSUER}/oauth2/token"),
     "aud missing": _claims(aud=None),
     "aud a list": _claims(aud=[ISSUER]),
     "aud of many": _claims(aud=[ISSUER, "https://other.example"]),

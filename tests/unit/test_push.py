@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hub.adapters.system.clock import ManualClock
-from hub.domain.delivery import Delivered, Parked, Refused, RetryAt
+from hub.domain.delivery import RETRY_AFTER, Delivered, Parked, Refused, RetryAt, next_attempt_after
 from hub.domain.events import EventType, Lane
 from hub.domain.lifecycle import Phase
 from hub.flow.push import Push, Trail, retry_after_seconds
@@ -64,6 +64,24 @@ def test_retry_after_is_clamped(said: str, wait: int) -> None:
     assert isinstance(outcome, RetryAt)
     assert outcome.at == NOW + timedelta(seconds=wait)
     assert (trail.steps, trail.attempts, trail.told_when) == (0, 1, True)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_who_is_overloaded_may_say_when(status: int) -> None:
+    """Too many requests, and every way a gateway says that nobody is there just now."""
+    assert judge(Response(status, retry_after="7"), Trail()) == RetryAt(
+        NOW + timedelta(seconds=7), f"http_{status}", status
+    )
+
+
+def test_an_endpoint_is_tried_for_three_days() -> None:
+    """0, 5 s, 5 min, 30 min, 2, 5, 10, 10 h, then on to 72 h after the first attempt; only then it is parked."""
+    hours = [wait / timedelta(hours=1) for wait in RETRY_AFTER]
+    assert RETRY_AFTER[:3] == (timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30))
+    assert hours[3:7] == [2, 5, 10, 10] and max(hours) == 10
+    assert sum(RETRY_AFTER, timedelta()) == timedelta(hours=72)
+    assert next_attempt_after(len(RETRY_AFTER), Random(1)) is not None
+    assert next_attempt_after(len(RETRY_AFTER) + 1, Random(1)) is None
 
 
 def test_retry_after_does_not_put_off_the_parking_for_ever() -> None:

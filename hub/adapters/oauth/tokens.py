@@ -59,7 +59,6 @@ class JwtTokens:
         per_minute: int = 120,
     ) -> None:
         self._issuer = issuer.rstrip("/")
-        self._audiences = (self._issuer, f"{self._issuer}/oauth2/token")
         self._keys = keys
         self._snapshot = snapshot
         self._coordination = coordination
@@ -148,7 +147,7 @@ class JwtTokens:
             leeway=SKEW,
             iss={"essential": True, "value": client_id},
             sub={"essential": True, "value": client_id},
-            aud={"essential": True, "values": list(self._audiences)},
+            aud={"essential": True, "value": self._issuer},
             exp={"essential": True},
             iat={"essential": True},
             jti={"essential": True},

@@ -132,22 +132,21 @@ class Batches:
                     return batch, True
         if known.request_digest != said.digest:
             raise IdempotencyMismatch
-        return known, False
+        return await self._on_disk(known), False
 
     async def get(self, caller_id: str, batch_id: str) -> Batch:
         """Raises NotFound for what is unknown or somebody else's. The MVNO a batch acts for sees it too."""
         batch = await self._ledger.batch(batch_id)
         if batch is None or caller_id not in (batch.carrier_id, batch.acting_for):
             raise NotFound
-        return batch
+        return await self._on_disk(batch)
 
     async def newest(self, caller_id: str, limit: int = 100) -> list[Batch]:
-        return await self._ledger.batches(caller_id, limit=limit)
+        return [await self._on_disk(batch) for batch in await self._ledger.batches(caller_id, limit=limit)]
 
     async def uploaded_bytes(self, caller_id: str, batch_id: str) -> int:
         """Where an interrupted upload continues."""
-        batch = await self.get(caller_id, batch_id)
-        return await self._files.size(batch_id) if batch.state in _OPEN else batch.uploaded_bytes
+        return (await self.get(caller_id, batch_id)).uploaded_bytes
 
     async def upload(self, caller_id: str, batch_id: str, offset: int, content: AsyncIterator[bytes]) -> Batch:
         """Take content from ``offset`` on, straight to disk; 0 starts anew (the last upload before the commit wins).
@@ -337,6 +336,12 @@ class Batches:
         if batch is None or batch.carrier_id != caller_id:
             raise NotFound
         return batch
+
+    async def _on_disk(self, batch: Batch) -> Batch:
+        """Only the disk knows how far an upload came that runs, or was cut."""
+        if batch.state is not BatchState.uploading:
+            return batch
+        return replace(batch, uploaded_bytes=await self._files.size(batch.batch_id))
 
     async def _put(self, batch: Batch) -> Batch:
         await self._ledger.put_batch(batch)
