@@ -69,6 +69,7 @@ class _Line:
     flight: _InFlight | None = None
     busy: bool = False
     not_before: float = 0.0
+    failures: int = 0  # since the last success
     producer: tuple[int, int, int] | None = None
     end: int = 0  # the log reached at least this far
 
@@ -84,6 +85,7 @@ class Appender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._nodes: set[int] = set()
         self._closed = False
+        self._trouble = ""  # what went wrong last
         self.requests = self.barriers = 0
 
     async def append(self, partition: int, records: Sequence[NewRecord], within: float) -> int:
@@ -97,7 +99,7 @@ class Appender:
         except TimeoutError:
             if item.sent:
                 raise AppendInDoubt(f"Kafka did not confirm the record within {within:g} s.") from None
-            raise LogUnavailable(f"Kafka took nothing for {within:g} s.") from None
+            raise LogUnavailable(f"Kafka took nothing for {within:g} s{self._trouble}.") from None
 
     async def prove(self, partition: int, within: float) -> int:
         """An end of the partition that covers every append answered before this call: it follows a record that was
@@ -109,7 +111,9 @@ class Appender:
             async with asyncio.timeout(within):
                 return await proved
         except TimeoutError:
-            raise LogUnavailable(f"Kafka did not confirm the end of the log within {within:g} s.") from None
+            raise LogUnavailable(
+                f"Kafka did not confirm the end of the log within {within:g} s{self._trouble}."
+            ) from None
         except AppendInDoubt as error:
             raise LogUnavailable("Kafka did not confirm the end of the log.") from error
 
@@ -150,14 +154,11 @@ class Appender:
         by_node: dict[int, list[_Line]] = {}
         sizes: dict[int, int] = {}
         for line in self._lines:
-            if line.busy or (line.flight is None and not self._form(line)):
+            if line.busy or line.not_before > now:  # a timer of its own brings it back
                 continue
-            assert line.flight is not None
-            if line.not_before > now:
-                continue  # a timer of its own brings it back
-            if line.flight.tries and not line.flight.awaited():
+            if line.flight is not None and not line.flight.awaited():
                 self._finish(line, _given_up(line.flight, TimeoutError()))
-                self._soon()
+            if line.flight is None and not self._form(line):
                 continue
             try:
                 node = self._cluster.leader(line.partition)
@@ -320,19 +321,28 @@ class Appender:
             self._again(line, error)
 
     def _again(self, line: _Line, error: BaseException) -> None:
-        """The same bytes once more in a moment, unless nobody waits for them any longer."""
+        """Once more in a moment. What may have been taken goes out as the same bytes, unless nobody waits for it any
+        longer; what was surely not taken is batched anew, without those who have been told so meanwhile."""
         flight = line.flight
         assert flight is not None
-        if isinstance(error, LogReplaced) or not flight.awaited() or self._closed:
+        if isinstance(error, LogReplaced) or self._closed or (flight.doubt is not None and not flight.awaited()):
             self._finish(line, error if isinstance(error, LogReplaced) else _given_up(flight, error))
             return
-        pause = min(_BACKOFF_SECONDS * 2 ** min(flight.tries, 6), _MAX_BACKOFF_SECONDS)
+        line.failures += 1
+        self._trouble = f" ({errors.told(error)})"
+        if flight.doubt is None:
+            line.flight = None
+            for item in reversed(flight.items):
+                item.sent = False
+                line.queue.appendleft(item)
+            line.provers = flight.provers + line.provers
+        pause = min(_BACKOFF_SECONDS * 2 ** min(line.failures, 6), _MAX_BACKOFF_SECONDS)
         line.not_before = time.monotonic() + pause
         asyncio.get_running_loop().call_later(pause + 0.001, self._soon)
 
     def _answer(self, line: _Line, offset: int) -> None:
         flight, line.flight = line.flight, None
-        line.not_before = 0.0
+        line.not_before, line.failures, self._trouble = 0.0, 0, ""
         assert flight is not None
         place = offset
         for item in flight.items:
