@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from aiokafka import errors as kafka
 
-from hub.domain.errors import AppendInDoubt, LogUnavailable, PayloadTooLarge, PositionExpired, Unavailable
+from hub.domain.errors import LogUnavailable, PayloadTooLarge, PositionExpired
 
 NOT_TAKEN: tuple[type[Exception], ...] = (
     kafka.UnknownTopicOrPartitionError,
@@ -86,7 +86,7 @@ IN_DOUBT: tuple[type[Exception], ...] = (
     kafka.UnknownError,
     kafka.Cancelled,
 )
-"""The broker may or may not have appended."""
+"""The broker may or may not have appended. So is every answer to an append that nobody foresaw."""
 
 
 def told(error: BaseException) -> str:
@@ -123,16 +123,6 @@ def translated(error: BaseException) -> Exception | None:
     if isinstance(error, (TimeoutError, OSError, EOFError)):
         return LogUnavailable(f"The log cannot be reached: {told(error)}.")
     return None
-
-
-def after_sending(error: BaseException) -> Exception | None:
-    """What ``error`` is for an append whose record may have left this process."""
-    if isinstance(error, (*NOT_TAKEN, *SEQUENCE, *REFUSED, *TOO_LARGE)):
-        return translated(error)
-    known = translated(error)
-    if isinstance(known, (Unavailable, PositionExpired)):
-        return AppendInDoubt(f"It is not known whether the log took the record: {told(error)}.")
-    return known
 
 
 @contextmanager
