@@ -19,6 +19,7 @@ from typing import Any
 from hub.domain.errors import InvalidRequest, NotFound, RuleError
 from hub.domain.events import Purpose
 from hub.domain.parties import Agreement, App, AppClass, Party, PartyKey, Role
+from hub.domain.policies import Policy
 from hub.flow.members import ANY_CARRIER, Members
 from hub.ports.clock import Clock
 from hub.ports.ledger import Directory
@@ -108,6 +109,15 @@ class Enrol:
         await self._members.refresh()
         log.info("party_enrolled", extra={"party": party_id, "role": role.value})
         return Enrolled(party, tuple(kid for kid, _ in read), secret)
+
+    async def set_policy(self, changes: Mapping[str, Any]) -> Policy:
+        """Change the members of the policy that ``changes`` names (see `Policy.to_mapping`); the rest stays as it is.
+        Raises InvalidRequest naming the value that is wrong."""
+        values = {**self._members.snapshot.policy, **changes}
+        policy = Policy.from_mapping(values)
+        await self._directory.put_policy(values)
+        log.info("policy_changed", extra={"changed": sorted(changes), "clearance": policy.clearance.value})
+        return policy
 
     async def suspend(self, party_id: str) -> Party:
         """Stop a party everywhere: no token is good any more, nothing is delivered; its cursors stand still."""

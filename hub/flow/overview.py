@@ -15,13 +15,15 @@ from datetime import datetime
 from typing import Any
 
 from hub.domain.dispositions import Disposition, Standing
-from hub.domain.events import EventType
+from hub.domain.events import ASKS_FOR_ANSWER, EventType
 from hub.ports.ledger import DirectorySnapshot, Waiver
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
-_FIGURES = ("published", "owed", "delivered", "answered", "done", "held", "failed", "pending")
+_FIGURES = ("published", "owed", "delivered", "asked", "reached", "answered", "done", "held", "failed", "pending")
+"""``asked`` and ``reached``: owed and delivered of those events only to which an answer is due."""
+_ASKS = frozenset(event.value for event in ASKS_FOR_ANSWER)
 NEWEST = 20
 
 
@@ -47,7 +49,7 @@ def overview(rows: Rows, waivers: Sequence[Waiver], snapshot: DirectorySnapshot,
             "overdue_chunks": sum(row["overdue_chunks"] for row in rows["open"]),
         },
         "dispositions": _dispositions(rows["answers"]),
-        "provinces": [dict(row) for row in rows["provinces"]],
+        "provinces": _provinces(rows["provinces"]),
         "days": [{"day": key, **figures} for key, figures in _by(rows, lambda row: str(row["day"]))],
         "event_types": [{"event_type": key, **f} for key, f in _by(rows, lambda row: str(row["event_type"]))],
         "classes": [{"app_class": key, **figures} for key, figures in _by(rows, class_of) if key],
@@ -57,7 +59,9 @@ def overview(rows: Rows, waivers: Sequence[Waiver], snapshot: DirectorySnapshot,
             if key in snapshot.apps
         ],
         "carriers": _carriers(rows, cleared, snapshot),
-        "clearances": [dict(row) for row in rows["clearances"][:NEWEST]],
+        "clearances": [
+            {**row, "carrier_name": _name(row["carrier_id"], snapshot)} for row in rows["clearances"][:NEWEST]
+        ],
         "renewals": [dict(row) for row in rows["renewals"]],
         "waivers": [
             {
@@ -87,7 +91,10 @@ def _by(rows: Rows, key_of: Callable[[Row], str]) -> list[tuple[str, dict[str, i
     for row in rows["published"]:
         add(row, published=row["numbers"])
     for row in rows["delivery"]:
-        add(row, owed=row["numbers_owed"], delivered=row["numbers_received"])
+        owed, delivered = row["numbers_owed"], row["numbers_received"]
+        add(row, owed=owed, delivered=delivered)
+        if row["event_type"] in _ASKS:
+            add(row, asked=owed, reached=delivered)
     for row in rows["answers"]:
         standing = Disposition(row["disposition"]).standing.name
         add(row, answered=row["numbers"], **{standing: row["numbers"]})
@@ -166,17 +173,30 @@ def _dispositions(answers: Sequence[Row]) -> list[Row]:
     ]
 
 
+def _name(party_id: str, snapshot: DirectorySnapshot) -> str:
+    party = snapshot.parties.get(party_id)
+    return party.name if party else party_id
+
+
+def _provinces(rows: Sequence[Row]) -> list[Row]:
+    """Numbers by home region, most first, whatever happened to them."""
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row["province"]] = found.get(row["province"], 0) + row["numbers"]
+    ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [{"province": province, "numbers": numbers} for province, numbers in ordered]
+
+
 def _carriers(rows: Rows, cleared: Mapping[str, int], snapshot: DirectorySnapshot) -> list[Row]:
     batches = {row["carrier_id"]: row for row in rows["batches"]}
     figures = dict(_by(rows, lambda row: str(row["carrier_id"])))
     found = []
     for carrier_id in sorted(figures.keys() | batches.keys()):
-        party = snapshot.parties.get(carrier_id)
         sent = batches.get(carrier_id, {})
         found.append(
             {
                 "carrier_id": carrier_id,
-                "name": party.name if party else carrier_id,
+                "name": _name(carrier_id, snapshot),
                 **figures.get(carrier_id, dict.fromkeys(_FIGURES, 0)),
                 "batches": sent.get("batches", 0),
                 "rows_refused": sent.get("rows_refused", 0),

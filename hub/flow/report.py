@@ -9,7 +9,7 @@ fewer than ten numbers are withheld from everybody who is neither the regulator 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
@@ -26,6 +26,8 @@ Row = dict[str, Any]
 
 K = 10
 """Counts of numbers below this are withheld."""
+OTHERS = "其他"
+"""Stands for the provinces that are too small to be named, see `pooled`."""
 
 NAMES = ("summary", "delivery", "answers", "lateness", "provinces", "batches", "clearances")
 
@@ -65,7 +67,10 @@ _OPEN = ("chunks_open", "numbers_open", "overdue_chunks")
 _SUMMARY = (
     "numbers_published", "pairs_owed", "pairs_received", "pairs_answered", "done", "held", "failed", "pending",
 )  # fmt: skip
-_COUNTS_OF_PEOPLE = {*_SUMMARY, "numbers", "numbers_owed", "numbers_received", "numbers_open"} - {"numbers_published"}
+_PROVINCE = ("numbers_published", "pairs_owed", "pairs_received", "pairs_answered", "pairs_overdue")
+_COUNTS_OF_PEOPLE = {*_SUMMARY, *_PROVINCE, "numbers", "numbers_owed", "numbers_received", "numbers_open"} - {
+    "numbers_published"
+}
 
 _WHO: dict[Role, tuple[str, ...]] = {
     Role.regulator: ("carrier_id", "subscriber_id", "app_id", "app_class"),
@@ -73,7 +78,13 @@ _WHO: dict[Role, tuple[str, ...]] = {
     Role.carrier: ("app_class",),
     Role.subscriber: ("app_id", "subscription_id"),
 }
-_NOT_FOR_SUBSCRIBERS = frozenset({"provinces", "batches", "clearances"})
+_OF_CARRIERS = frozenset({"batches", "clearances"})
+_NOT_FOR_SUBSCRIBERS = _OF_CARRIERS | {"provinces"}
+_FILTERS: Mapping[str, frozenset[str]] = {
+    name: frozenset({"since", "until", "carrier"} | (set() if name in _OF_CARRIERS else {"app_class", "event_type"}))
+    for name in NAMES
+}
+"""What each report can be narrowed by; anything else is refused, since a figure that ignored it would be wrong."""
 
 
 class Report:
@@ -86,10 +97,14 @@ class Report:
             raise NotFound("There is no such report.")
         if caller.role is Role.subscriber and name in _NOT_FOR_SUBSCRIBERS:
             raise Forbidden("This report tells of carriers; it is not for subscribers.")
+        given = {field.name for field in fields(filters) if getattr(filters, field.name) is not None}
+        if unknown := sorted(given - _FILTERS[name]):
+            raise InvalidRequest(f"The report {name} cannot be narrowed by {unknown[0]}.", code="invalid_query")
         limits = self._limits(caller, filters)
         watermark = await self.watermark()
         columns, rows = await getattr(self, f"_{name}")(caller, limits, filters.event_type)
-        hidden = caller.role is Role.operator or (caller.role is Role.carrier and name not in _NOT_FOR_SUBSCRIBERS)
+        exact = caller.role is Role.carrier and name in _OF_CARRIERS  # a carrier's own acts, rows and verdicts
+        hidden = caller.role is Role.operator or (caller.role is Role.carrier and not exact)
         if hidden:
             rows = [{key: _withheld(key, value) for key, value in row.items()} for row in rows]
         return Table(name, watermark, columns, rows, K if hidden else None)
@@ -211,8 +226,19 @@ class Report:
     async def _provinces(
         self, caller: Principal, limits: Any, event_type: str | None
     ) -> tuple[tuple[str, ...], list[Row]]:
-        rows = grouped(await self._rows("provinces", limits, None), ("province",), ("numbers",))
-        return ("province", "numbers"), sorted(rows, key=lambda row: (-row["numbers"], row["province"]))
+        """By home region: numbers, and pairs of number and subscription. Small provinces are pooled, see `pooled`."""
+        parts: list[Row] = [
+            {"province": row["province"], "numbers_published": row["numbers"]}
+            for row in await self._rows("provinces", limits, event_type)
+        ]
+        for row in await self._rows("regions", limits, event_type):
+            pairs = {f"pairs_{name}": row[f"numbers_{name}"] for name in ("owed", "received", "answered", "overdue")}
+            parts.append({"province": row["province"], **pairs})
+        rows = grouped(parts, ("province",), _PROVINCE)
+        narrowed = event_type is not None or any(limits)
+        if narrowed or caller.role is not Role.regulator:
+            rows = pooled(rows)
+        return ("province", *_PROVINCE), sorted(rows, key=lambda row: (-row["numbers_published"], row["province"]))
 
     async def _batches(
         self, caller: Principal, limits: Any, event_type: str | None
@@ -243,6 +269,21 @@ def grouped(rows: Iterable[Row], by: Sequence[str], sums: Sequence[str], oldest:
             if value is not None and (total[name] is None or value < total[name]):
                 total[name] = value
     return [found[key] for key in sorted(found, key=lambda key: [str(part or "") for part in key])]
+
+
+def pooled(rows: Sequence[Row]) -> list[Row]:
+    """``rows`` by province with those below K numbers added up as OTHERS, which has K itself wherever the whole has.
+
+    A cell of three people of one carrier in one province on one day is nearly a name, and the watcher needs it for
+    nothing; pooling keeps every total right, which leaving the cell out would not (and would let it be worked out).
+    """
+    left = sorted(rows, key=lambda row: row["numbers_published"])
+    pool: list[Row] = []
+    while left and (left[0]["numbers_published"] < K or 0 < sum(row["numbers_published"] for row in pool) < K):
+        pool.append(left.pop(0))
+    if not pool:
+        return left
+    return [*left, {"province": OTHERS, **{name: sum(row[name] for row in pool) for name in _PROVINCE}}]
 
 
 def _withheld(name: str, value: Any) -> Any:

@@ -389,7 +389,9 @@ class Ledger(Protocol):
         """One of the named reports; every figure is counted from the rows of this ledger, nothing is remembered.
 
         ``published``: carrier_id, event_type, lane, day, chunks, numbers
-        ``provinces``: province, numbers
+        ``provinces``: province, event_type, numbers
+        ``regions``: province, event_type, numbers_owed, numbers_received, numbers_answered, numbers_overdue   (by home
+                     region; a chunk's rows count as answered once all of them are)
         ``delivery``: subscription_id, carrier_id, event_type, lane, day, chunks_owed, chunks_received,
                       chunks_parked, numbers_owed, numbers_received
         ``answers``: subscription_id, carrier_id, event_type, day, disposition, numbers

@@ -5,6 +5,7 @@ page's script resolves, so that one figure serves light and dark. Texts are esca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from html import escape
 from typing import Any
 
@@ -13,13 +14,13 @@ from hub.web.texts import Texts, share
 Figure = dict[str, Any]
 Row = Mapping[str, Any]
 
-DAYS_SHOWN = 62
+DAYS_SHOWN, DAYS_AT_LEAST = 62, 14
 _STAGES = ("done", "held", "failed", "pending", "received", "missing")
 
 
 def days(rows: Sequence[Row], text: Texts) -> Figure | None:
     """Owed, delivered, answered pairs per day: three bars one inside the other."""
-    rows = rows[-DAYS_SHOWN:]
+    rows = _every_day(rows)[-DAYS_SHOWN:]
     if not any(row["owed"] for row in rows):
         return None
     on = [row["day"][5:] for row in rows]  # month and day: the year stands in the hover text
@@ -32,7 +33,7 @@ def days(rows: Sequence[Row], text: Texts) -> Figure | None:
             "x": on,
             "y": [row[key] for row in rows],
             "width": width,
-            "marker": {"color": colour},
+            "marker": {"color": colour, "line": {"color": "--edge" if key == "owed" else colour, "width": 1}},
             "customdata": [row["day"] for row in rows],
             "hovertemplate": f"%{{customdata}}<br>{text(label)} %{{y:,}}<extra></extra>",
         }
@@ -47,6 +48,18 @@ def days(rows: Sequence[Row], text: Texts) -> Figure | None:
         yaxis={"tickformat": "~s", "rangemode": "tozero"},
         margin={"l": 48, "r": 8, "t": 8, "b": 36},
     )
+
+
+def _every_day(rows: Sequence[Row]) -> list[Row]:
+    """``rows`` with the days on which nothing happened between them, and before them up to a fortnight."""
+    if not rows:
+        return []
+    by_day = {date.fromisoformat(row["day"]): row for row in rows}
+    last = max(by_day)
+    first = min(min(by_day), last - timedelta(days=DAYS_AT_LEAST - 1))
+    first = max(first, last - timedelta(days=DAYS_SHOWN - 1))
+    each = (first + timedelta(days=place) for place in range((last - first).days + 1))
+    return [by_day.get(day) or {"day": day.isoformat(), "owed": 0, "delivered": 0, "answered": 0} for day in each]
 
 
 def dispositions(rows: Sequence[Row], text: Texts) -> Figure | None:
@@ -78,8 +91,8 @@ def provinces(rows: Sequence[Row], text: Texts) -> Figure | None:
 
 
 def classes(rows: Sequence[Row], text: Texts) -> Figure | None:
-    """Per app class how far the pairs owed have come, in percent of what is owed."""
-    rows = [row for row in rows if row["owed"]]
+    """Per app class how far the pairs that ask for an answer have come, in percent of them."""
+    rows = [row for row in rows if row["asked"]]
     if not rows:
         return None
     names = [escape(text.of("class", row["app_class"])) for row in rows]
@@ -90,9 +103,12 @@ def classes(rows: Sequence[Row], text: Texts) -> Figure | None:
             "orientation": "h",
             "name": text(f"stage_{stage}"),
             "y": names,
-            "x": [100 * at[stage] / row["owed"] for at, row in zip(reached, rows, strict=True)],
+            "x": [100 * at[stage] / row["asked"] for at, row in zip(reached, rows, strict=True)],
             "customdata": [at[stage] for at in reached],
-            "marker": {"color": f"--{stage}"},
+            "marker": {
+                "color": f"--{stage}",
+                "line": {"color": "--edge", "width": 1 if stage == "missing" else 0},
+            },
             "hovertemplate": f"%{{y}}<br>{text(f'stage_{stage}')} %{{customdata:,}} (%{{x:.1f}}%)<extra></extra>",
         }
         for stage in _STAGES
@@ -105,14 +121,14 @@ def classes(rows: Sequence[Row], text: Texts) -> Figure | None:
 
 
 def stages(row: Row) -> dict[str, int]:
-    """Where the pairs owed stand; the parts add up to what is owed. An answer may be there before its receipt."""
-    figures = {name: row[name] or 0 for name in ("owed", "delivered", "answered", "done", "held", "failed", "pending")}
-    answered = min(figures["answered"], figures["owed"])
-    reached = min(max(figures["delivered"], answered), figures["owed"])
+    """Where the pairs asked about stand; the parts add up to them. An answer may be there before its receipt."""
+    figures = {name: row[name] or 0 for name in ("asked", "reached", "answered", "done", "held", "failed", "pending")}
+    answered = min(figures["answered"], figures["asked"])
+    reached = min(max(figures["reached"], answered), figures["asked"])
     return {
         **{name: figures[name] for name in ("done", "held", "failed", "pending")},
         "received": reached - answered,
-        "missing": figures["owed"] - reached,
+        "missing": figures["asked"] - reached,
     }
 
 

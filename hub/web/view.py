@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from hub.domain.events import ASKS_FOR_ANSWER, EventType
+from hub.domain.events import EventType
 from hub.domain.lifecycle import CHINA
 from hub.domain.parties import AppClass
 from hub.flow.report import K
@@ -19,13 +19,12 @@ from hub.web.texts import Texts, count, share
 
 Row = Mapping[str, Any]
 
-ASKS = {event.value for event in ASKS_FOR_ANSWER}
-"""Events to which a subscriber owes an answer; the others only inform."""
-
 DAYS_LISTED = 31
 _WITHHELD = "<10"
 
-_PEOPLE = frozenset({"owed", "delivered", "answered", "final", "done", "held", "failed", "pending", "numbers_open"})
+_PEOPLE = frozenset(
+    {"owed", "delivered", "asked", "reached", "answered", "final", "done", "held", "failed", "pending", "numbers_open"}
+)
 _OF_ALL = frozenset({"numbers"})  # withheld where it is a count, kept where it is a group of counts
 
 
@@ -92,7 +91,7 @@ def _watermark(seen: Row, text: Texts) -> str:
 def _funnel(seen: Row, text: Texts) -> tuple[dict[str, str], dict[str, float]]:
     pairs, chunks, numbers = (seen["funnel"][unit] for unit in ("pairs", "chunks", "numbers"))
     owed, delivered, answered = pairs["published"], pairs["delivered"], pairs["answered"]
-    asked = sum(row["owed"] or 0 for row in seen["event_types"] if row["event_type"] in ASKS)
+    asked = sum(row["asked"] or 0 for row in seen["event_types"])
     scheduled, cleared = numbers["scheduled"], numbers["cleared"]
     cells = {
         "published": count(numbers["published"]),
@@ -141,10 +140,11 @@ def _row(*cells: str, mark: str = "") -> dict[str, Any]:
     return {"cells": list(cells), "mark": mark}
 
 
-def _progress(row: Row) -> tuple[str, str, str, str, str]:
-    """Owed, delivered and its share, answered, and exceptions."""
+def _progress(row: Row) -> tuple[str, ...]:
+    """Owed, delivered and its share; what asks for an answer, answered and its share; exceptions."""
     return (
-        _n(row["owed"]), _n(row["delivered"]), _share(row["delivered"], row["owed"]), _n(row["answered"]),
+        _n(row["owed"]), _n(row["delivered"]), _share(row["delivered"], row["owed"]),
+        _n(row["asked"]), _n(row["answered"]), _share(row["answered"], row["asked"]),
         _n(row["held"]),
     )  # fmt: skip
 
@@ -228,7 +228,7 @@ def _clearances(seen: Row, text: Texts) -> list[dict[str, Any]]:
     return [
         _row(
             text.moment(row["judged_at"]),
-            row["carrier_id"],
+            row["carrier_name"],
             row["batch_id"] or text("single_numbers"),
             count(row["go"]),
             count(row["go_with_exceptions"]),

@@ -612,9 +612,33 @@ class LedgerContract:
         assert len(await ledger.report("published", since="2026-03-02", until="2026-03-02")) == 1
         assert len(await ledger.report("published", carrier_id="cucc", since=None)) == 1
         assert await ledger.report("provinces", until="2026-03-01") == [
-            {"province": "北京", "numbers": 181},
-            {"province": "广东", "numbers": 120},
+            {"province": "北京", "event_type": "release_scheduled", "numbers": 140},
+            {"province": "广东", "event_type": "release_scheduled", "numbers": 60},
+            {"province": "广东", "event_type": "released", "numbers": 60},
+            {"province": "北京", "event_type": "released", "numbers": 40},
+            {"province": "北京", "event_type": "renewal_requested", "numbers": 1},
         ]
+
+    async def test_regions_count_pairs_by_province(self, both: tuple[Directory, Ledger]) -> None:
+        """Owed and received as in the delivery report; answered where the whole chunk is, overdue where it is not."""
+        await self._world(*both)
+        ledger = both[1]
+        await ledger.deliver(receipts=[receipt(n=0), receipt(n=1)])
+        await ledger.answer([answer(None, AnswerException(Disposition.unbound, rows(*range(30))), n=0)])
+        await ledger.answer([answer(n=1)])
+        names = ("province", "event_type", "numbers_owed", "numbers_received", "numbers_answered", "numbers_overdue")
+        found = [
+            tuple(row[name] for name in names)
+            for row in await ledger.report("regions", subscriber_id="bank", until="2026-03-01")
+        ]
+        scheduled = [row for row in found if row[1] == "release_scheduled"]
+        assert scheduled == [
+            ("北京", "release_scheduled", 140, 140, 100, 40),
+            ("广东", "release_scheduled", 60, 60, 0, 60),
+        ]
+        for name, column in (("delivery", "numbers_owed"), ("delivery", "numbers_received")):
+            whole = sum(row[column] for row in await ledger.report(name))
+            assert sum(row[column] for row in await ledger.report("regions")) == whole
 
     async def test_delivery_counts_what_is_owed(self, both: tuple[Directory, Ledger]) -> None:
         """Owed by start, lane, event type, named apps and agreement; received and parked against it."""
@@ -709,6 +733,9 @@ class LedgerContract:
             {"carrier_id": "cmcc", "batches": 2, "rows_seen": 15, "rows_accepted": 13, "rows_refused": 2}
         ]
         assert len(await ledger.report("batches", until="2026-02-28")) == 1
+        await ledger.put_batch(batch(4, carrier_id="cucc", acting_for="mvno", rows_seen=7, rows_accepted=7))
+        hosted = {"carrier_id": "mvno", "batches": 1, "rows_seen": 7, "rows_accepted": 7, "rows_refused": 0}
+        assert await ledger.report("batches", carrier_id="mvno") == [hosted]
         for n, at in enumerate((NOW, NOW + timedelta(hours=11), NOW + timedelta(hours=12))):
             await ledger.put_renewal(
                 RenewalRecord(f"ren_{n}", "cmcc", chunk_id(n), ("a", "b"), "d", "d", at, at + DAY, False)

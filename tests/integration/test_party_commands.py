@@ -98,3 +98,18 @@ def test_a_failed_enrolment_leaves_no_key_behind(numhub: Any, tmp_path: Path) ->
     numhub("party", "add", "bank2", "--role", "subscriber", "--name", "B", "--key-out", str(first), ok=False)
     assert not second.exists()
     assert first.read_bytes() == before
+
+
+def test_the_policy_is_shown_and_changed_piece_by_piece(numhub: Any, tmp_path: Path) -> None:
+    """What is not named stays; a rest below 90 days, a share above 1 and an empty change are refused."""
+    numhub("party", "add", "bank", "--role", "subscriber", "--name", "B", "--key-out", str(tmp_path / "k.jwk"))
+    assert "tiered" in numhub("policy", "show")
+    numhub("policy", "set", "--clearance", "strict", "--answer-within-days", "10")
+    numhub("policy", "set", "--freeze-days", "120")
+    shown = {line.split()[1]: line.split()[3:5] for line in numhub("policy", "show").splitlines() if line[:1] == "│"}
+    assert shown["clearance"][0] == "strict"
+    assert shown["freeze_days"][0] == "120"
+    assert shown["answer_within"] == ["10", "days,"]
+    for wrong in (("--freeze-days", "89"), ("--tiered-share", "1.5"), ("--clearance", "lax"), ()):
+        numhub("policy", "set", *wrong, ok=False)
+    assert "120" in numhub("policy", "show")

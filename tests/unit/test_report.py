@@ -10,7 +10,7 @@ import pytest
 from hub.api.routers.reports import to_csv
 from hub.domain.errors import Forbidden, InvalidRequest, NotFound
 from hub.domain.parties import SCOPES, AppClass, Principal, Role
-from hub.flow.report import NAMES, Filters, Report, Table, Watermark, grouped
+from hub.flow.report import NAMES, OTHERS, Filters, Report, Table, Watermark, grouped, pooled
 from tests.judgement_world import START, World
 
 DAY = "2026-06-01"
@@ -27,6 +27,11 @@ def owed(subscription: str, owed: int, received: int, carrier: str = "cmcc") -> 
     return row(subscription, 0, carrier, **chunks, numbers_owed=owed, numbers_received=received)
 
 
+def region(province: str, event_type: str, *counts: int) -> dict:
+    names = ("numbers_owed", "numbers_received", "numbers_answered", "numbers_overdue")
+    return {"province": province, "event_type": event_type, **dict(zip(names, counts, strict=True))}
+
+
 LATE = START - timedelta(days=2)
 ROWS: dict[str, list[dict]] = {
     "published": [
@@ -40,7 +45,16 @@ ROWS: dict[str, list[dict]] = {
         },
         {"carrier_id": "cucc", "event_type": "released", "lane": "live", "day": DAY, "chunks": 1, "numbers": 40},
     ],
-    "provinces": [{"province": "广东", "numbers": 90}, {"province": "北京", "numbers": 3}],
+    "provinces": [
+        {"province": "广东", "event_type": "release_scheduled", "numbers": 50},
+        {"province": "广东", "event_type": "released", "numbers": 40},
+        {"province": "北京", "event_type": "release_scheduled", "numbers": 3},
+    ],
+    "regions": [
+        region("广东", "release_scheduled", 100, 80, 50, 30),
+        region("广东", "released", 80, 80, 0, 0),
+        region("北京", "release_scheduled", 6, 6, 6, 0),
+    ],
     "delivery": [owed("sub_bank", 100, 60), owed("sub_games", 100, 100), owed("sub_gone", 5, 5)],
     "answers": [
         row("sub_bank", 50, disposition="no_account"),
@@ -198,6 +212,41 @@ async def test_wrong_questions(world: World) -> None:
         await make(world, "summary", Role.regulator, since=date(2026, 2, 2), until=date(2026, 2, 1))
 
 
+async def test_provinces_tell_how_far_their_pairs_have_come(world: World) -> None:
+    """The regulator reads the country exactly; a narrower question names no province of fewer than ten numbers."""
+    whole = await make(world, "provinces", Role.regulator)
+    assert [tuple(row.values()) for row in whole.rows] == [("广东", 90, 180, 160, 50, 30), ("北京", 3, 6, 6, 6, 0)]
+    for narrower in ({"event_type": "release_scheduled"}, {"carrier": "cmcc"}, {"since": date(2026, 1, 1)}):
+        table = await make(world, "provinces", Role.regulator, **narrower)
+        assert [row["province"] for row in table.rows] == [OTHERS], narrower
+    scheduled = await make(world, "provinces", Role.regulator, event_type="release_scheduled")
+    assert [tuple(row.values()) for row in scheduled.rows] == [(OTHERS, 53, 106, 86, 56, 30)]
+    assert [row["province"] for row in (await make(world, "provinces", Role.operator)).rows] == [OTHERS]
+
+
+def test_small_provinces_are_pooled_until_ten() -> None:
+    """None is lost from the totals, none below ten is named, and one alone takes the next smallest with it."""
+
+    def counted(**numbers: int) -> dict[str, int]:
+        zeros = dict.fromkeys(("pairs_owed", "pairs_received", "pairs_answered", "pairs_overdue"), 0)
+        rows = [{"province": name, "numbers_published": count, **zeros} for name, count in numbers.items()]
+        return {row["province"]: row["numbers_published"] for row in pooled(rows)}
+
+    assert counted(a=10, b=11) == {"a": 10, "b": 11}
+    assert counted(a=9, b=9, c=50) == {"c": 50, OTHERS: 18}
+    assert counted(a=3, b=50, c=60) == {"c": 60, OTHERS: 53}
+    assert counted(a=3) == {OTHERS: 3}
+    assert counted() == {}
+
+
+async def test_a_filter_that_a_report_does_not_know_is_refused(world: World) -> None:
+    """A figure that ignored it would be wrong."""
+    for name in ("batches", "clearances"):
+        for filters in ({"app_class": "bank"}, {"event_type": "released"}):
+            with pytest.raises(InvalidRequest):
+                await make(world, name, Role.regulator, **filters)
+
+
 async def test_the_overview_adds_up(world: World) -> None:
     """The funnel only narrows, and every breakdown sums to it."""
     seen = await reporter(world).overview()
@@ -210,6 +259,10 @@ async def test_the_overview_adds_up(world: World) -> None:
     assert [(f["app_id"], f["late_seconds"]) for f in seen["late"]] == [("bank", 2 * 86_400)]
     assert sum(f["numbers"] for f in seen["dispositions"]) == pairs["answered"]
     assert seen["watermark"]["judged_at"] == START
+    assert seen["provinces"] == [{"province": "广东", "numbers": 90}, {"province": "北京", "numbers": 3}]
+    assert [row["carrier_name"] for row in seen["clearances"]] == [row["carrier_id"] for row in seen["clearances"]]
+    for found in seen["classes"]:
+        assert found["answered"] <= found["asked"] <= found["owed"] and found["reached"] <= found["delivered"]
     assert {f["app_class"]: f["delivered"] for f in seen["classes"]} == {"bank": 60, "games": 100}
 
 

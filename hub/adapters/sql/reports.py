@@ -86,6 +86,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
         "chunks_parked",
         "numbers_owed",
         "numbers_received",
+        "numbers_answered",
+        "numbers_overdue",
         "numbers_open",
         "overdue_chunks",
         "rows_seen",
@@ -155,12 +157,62 @@ def _published(filters: Filters, now: datetime) -> Select[Any]:
 
 def _provinces(filters: Filters, now: datetime) -> Select[Any]:
     numbers = func.sum(catalogue_provinces.c.numbers)
+    by = (catalogue_provinces.c.province, catalogue.c.event_type)
     return (
-        select(catalogue_provinces.c.province, numbers.label("numbers"))
+        select(*by, numbers.label("numbers"))
         .join(catalogue, catalogue.c.chunk_no == catalogue_provinces.c.chunk_no)
         .where(*of_catalogue(filters))
-        .group_by(catalogue_provinces.c.province)
-        .order_by(numbers.desc(), catalogue_provinces.c.province)
+        .group_by(*by)
+        .order_by(numbers.desc(), *by)
+    )
+
+
+def _regions(filters: Filters, now: datetime) -> Select[Any]:
+    """Owed pairs by home region. An answer names rows of a chunk, which lie in several provinces: only of a chunk that
+    is answered in full is it known how many of each province were, so the others count as not answered."""
+    asking = catalogue.c.event_type.in_(sorted(event.number for event in ASKS_FOR_ANSWER))
+    answered = _answered_rows() >= catalogue.c.numbers
+    late = and_(asking, ~answered, catalogue.c.due_at <= now)
+    arrived = exists().where(
+        receipts.c.subscription_no == subscriptions.c.subscription_no, receipts.c.chunk_no == catalogue.c.chunk_no
+    )
+    owed = (
+        _owed(
+            select(
+                catalogue.c.chunk_no,
+                catalogue.c.event_type,
+                case((arrived, 1), else_=0).label("received"),
+                case((and_(asking, answered), 1), else_=0).label("answered"),
+                case((late, 1), else_=0).label("overdue"),
+            ),
+            filters,
+        )
+    ).subquery()
+    by, numbers = (catalogue_provinces.c.province, owed.c.event_type), catalogue_provinces.c.numbers
+    return (
+        select(
+            *by,
+            func.sum(numbers).label("numbers_owed"),
+            func.sum(numbers * owed.c.received).label("numbers_received"),
+            func.sum(numbers * owed.c.answered).label("numbers_answered"),
+            func.sum(numbers * owed.c.overdue).label("numbers_overdue"),
+        )
+        .join(owed, owed.c.chunk_no == catalogue_provinces.c.chunk_no)
+        .group_by(*by)
+        .order_by(*by)
+    )
+
+
+def _answered_rows() -> Any:
+    """How many rows of the chunk at hand the subscription at hand has answered."""
+    return (
+        select(func.coalesce(func.sum(answer_tallies.c.delta), 0))
+        .where(
+            answer_tallies.c.subscription_no == subscriptions.c.subscription_no,
+            answer_tallies.c.chunk_no == catalogue.c.chunk_no,
+        )
+        .correlate(subscriptions, catalogue)
+        .scalar_subquery()
     )
 
 
@@ -213,15 +265,6 @@ def _answers(filters: Filters, now: datetime) -> Select[Any]:
 
 
 def _open(filters: Filters, now: datetime) -> Select[Any]:
-    answered = (
-        select(func.coalesce(func.sum(answer_tallies.c.delta), 0))
-        .where(
-            answer_tallies.c.subscription_no == subscriptions.c.subscription_no,
-            answer_tallies.c.chunk_no == catalogue.c.chunk_no,
-        )
-        .correlate(subscriptions, catalogue)
-        .scalar_subquery()
-    )
     asking = sorted(event.number for event in ASKS_FOR_ANSWER)
     owed = (
         _owed(
@@ -231,7 +274,7 @@ def _open(filters: Filters, now: datetime) -> Select[Any]:
                 catalogue.c.numbers,
                 catalogue.c.reported_at,
                 catalogue.c.due_at,
-                answered.label("answered"),
+                _answered_rows().label("answered"),
             ),
             filters,
         )
@@ -255,32 +298,34 @@ def _open(filters: Filters, now: datetime) -> Select[Any]:
 
 
 def _clearances(filters: Filters, now: datetime) -> Select[Any]:
-    """Newest first."""
+    """Newest first. A batch counts for the party whose numbers it holds, whoever asked."""
+    whose = func.coalesce(batches.c.acting_for, clearances.c.carrier_id)
     columns = (
-        clearances.c.carrier_id,
+        whose.label("carrier_id"),
         clearances.c.judged_at,
         clearances.c.batch_id,
         clearances.c.go,
         clearances.c.go_with_exceptions,
         clearances.c.wait,
     )
-    mine = limits((filters.carrier_id, clearances.c.carrier_id.__eq__))
+    mine = limits((filters.carrier_id, whose.__eq__))
     return (
         select(*columns)
+        .select_from(clearances)
+        .outerjoin(batches, batches.c.batch_id == clearances.c.batch_id)
         .where(*mine, *moments(filters, clearances.c.judged_at))
         .order_by(clearances.c.judged_at.desc(), clearances.c.clearance_id)
     )
 
 
 def _batches(filters: Filters, now: datetime) -> Select[Any]:
+    """By the party whose numbers the batches hold, whoever uploaded them."""
+    whose = func.coalesce(batches.c.acting_for, batches.c.carrier_id)
     sums = [func.sum(batches.c[name]).label(name) for name in ("rows_seen", "rows_accepted", "rows_refused")]
-    mine = limits((filters.carrier_id, batches.c.carrier_id.__eq__))
-    return (
-        select(batches.c.carrier_id, func.count().label("batches"), *sums)
-        .where(*mine, *moments(filters, batches.c.created_at))
-        .group_by(batches.c.carrier_id)
-        .order_by(batches.c.carrier_id)
-    )
+    columns = (whose.label("carrier_id"), func.count().label("batches"), *sums)
+    mine = limits((filters.carrier_id, whose.__eq__))
+    counted = select(*columns).where(*mine, *moments(filters, batches.c.created_at))
+    return counted.group_by(whose).order_by(whose)
 
 
 def _renewals(filters: Filters, now: datetime) -> Select[Any]:
@@ -298,6 +343,7 @@ def _renewals(filters: Filters, now: datetime) -> Select[Any]:
 _REPORTS: dict[str, Callable[[Filters, datetime], Select[Any]]] = {
     "published": _published,
     "provinces": _provinces,
+    "regions": _regions,
     "delivery": _delivery,
     "answers": _answers,
     "open": _open,

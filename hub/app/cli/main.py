@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from hub.app.cli import batch, demo, keys, listen, login, operate, parties, serve, topics
+from hub.app.cli import batch, demo, keys, listen, login, operate, parties, policy, serve, topics
 
 app = typer.Typer(
     name="numhub",
@@ -29,6 +29,7 @@ app.add_typer(parties.agreement, name="agreement")
 app.add_typer(batch.batch, name="batch")
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.keys, name="keys")
+app.add_typer(policy.policy, name="policy")
 
 
 def main() -> None:
