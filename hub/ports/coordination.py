@@ -4,14 +4,48 @@ from __future__ import annotations
 
 from typing import Protocol
 
+DIRECTORY = "directory"
+"""Topic of wake-ups: parties, agreements or subscriptions changed."""
+
+
+class Wakeups(Protocol):
+    """What one waiter hears of one topic."""
+
+    async def wait(self, within: float) -> bool:
+        """Until somebody wakes the topic, or has done so since the last call; False after ``within`` seconds.
+
+        A wake-up may come without a cause and may get lost: it says "look now", and who waits looks anyway at times.
+        """
+        ...
+
+    def close(self) -> None: ...
+
 
 class Coordination(Protocol):
-    async def first_use(self, nonce: str, ttl: float) -> bool:
-        """True exactly once per nonce within ``ttl`` seconds."""
+    async def first_use(self, nonce: str, ttl: float, *, issued_at: float) -> bool:
+        """True at most once per nonce within ``ttl`` seconds; ``issued_at`` (epoch seconds) says when it was made.
+
+        Fails closed: False for whatever was issued before the memory of used nonces began (a restart, a flush: nobody
+        can tell whether it was used then). Raises Unavailable where the same may be asked again in a moment with
+        something freshly issued.
+        """
         ...
 
     async def allow(self, key: str, *, limit: int, window: float) -> float:
-        """Count one use of ``key``; 0.0 if within ``limit`` per ``window`` seconds, else seconds to wait."""
+        """Count one use of ``key``; 0.0 if within ``limit`` per ``window`` seconds, else seconds to wait.
+
+        Always answers, if need be from what this process alone has seen.
+        """
+        ...
+
+    def wake(self, topic: str) -> None:
+        """Tell all who wait for ``topic``, in every process. Returns at once and never fails."""
+        ...
+
+    def subscribe(self, topic: str) -> Wakeups: ...
+
+    async def run(self) -> None:
+        """Hear other processes until cancelled. Without it wake-ups from elsewhere are not heard."""
         ...
 
     async def close(self) -> None: ...

@@ -33,6 +33,7 @@ MetricName = Literal[
     "numhub_clearances_total",
     "numhub_cleared_numbers_total",
     "numhub_dependency_up",
+    "numhub_coordination_fallbacks_total",
     "numhub_clock_steps_total",
     "numhub_data_free_bytes",
     "numhub_data_size_bytes",
@@ -77,6 +78,9 @@ METRICS: dict[MetricName, Metric] = {
     "numhub_clearances_total": Metric("counter", "clearance judgements recorded"),
     "numhub_cleared_numbers_total": Metric("counter", "numbers judged by clearance", ("verdict",)),
     "numhub_dependency_up": Metric("gauge", "1 if it answered the last question, else 0", ("dependency",)),
+    "numhub_coordination_fallbacks_total": Metric(
+        "counter", "answers given without Redis: limits counted per process, nonces refused", ("call",)
+    ),
     "numhub_clock_steps_total": Metric("counter", "jumps of the wall clock by more than a second"),
     "numhub_data_free_bytes": Metric("gauge", "bytes free where data_dir is"),
     "numhub_data_size_bytes": Metric("gauge", "bytes that the file system of data_dir holds in all"),

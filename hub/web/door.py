@@ -60,7 +60,8 @@ class Door:
         if ticket is None or party is None:
             return await self._refuse(request)
         # remembered a little longer than the ticket lives: no moment in which it is both forgotten and valid
-        if not await self._context.coordination.first_use(f"login:{ticket.nonce}", ticket.left(now) + 60):
+        burnt = f"login:{ticket.nonce}"
+        if not await self._context.coordination.first_use(burnt, ticket.left(now) + 60, issued_at=ticket.issued_at):
             return await self._refuse(request)
         log.info("web_session_opened", extra={"party": party.party_id, "role": party.role.value})
         response = Response(status_code=303, headers={"location": "/", "cache-control": "no-store"})

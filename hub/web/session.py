@@ -31,6 +31,11 @@ class Ticket:
     expires_at: int  # epoch seconds
     nonce: str
 
+    @property
+    def issued_at(self) -> float:
+        """When a link was signed, in epoch seconds."""
+        return self.expires_at - LINK_WITHIN.total_seconds()
+
     def left(self, now: datetime) -> float:
         """Seconds until it ends; not positive once it has."""
         return self.expires_at - now.timestamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -24,25 +25,30 @@ class CoordinationContract:
         yield made
         await made.close()
 
+    async def first(
+        self, coordination: Coordination, clock: ManualClock, nonce: str, *, ttl: float = 10, age: float = 0.0
+    ) -> bool:
+        return await coordination.first_use(nonce, ttl, issued_at=clock.now().timestamp() - age)
+
     async def test_a_nonce_is_new_once(self, coordination: Coordination, clock: ManualClock) -> None:
         """True the first time, False until the ttl has passed, for each nonce apart."""
-        assert await coordination.first_use("a", 10)
-        assert not await coordination.first_use("a", 10)
-        assert await coordination.first_use("b", 10)
+        assert await self.first(coordination, clock, "a")
+        assert not await self.first(coordination, clock, "a")
+        assert await self.first(coordination, clock, "b")
         clock.advance(9.9)
-        assert not await coordination.first_use("a", 10)
+        assert not await self.first(coordination, clock, "a")
         clock.advance(0.2)
-        assert await coordination.first_use("a", 10)
+        assert await self.first(coordination, clock, "a")
 
     async def test_a_refused_use_does_not_prolong_the_memory(
         self, coordination: Coordination, clock: ManualClock
     ) -> None:
         """The ttl counts from the first use."""
-        assert await coordination.first_use("a", 10)
+        assert await self.first(coordination, clock, "a")
         clock.advance(8)
-        assert not await coordination.first_use("a", 10)
+        assert not await self.first(coordination, clock, "a")
         clock.advance(3)
-        assert await coordination.first_use("a", 10)
+        assert await self.first(coordination, clock, "a")
 
     async def test_a_limit_holds_per_key(self, coordination: Coordination) -> None:
         """The first ``limit`` uses pass, the next one is told how long to wait, another key is not concerned."""
@@ -79,3 +85,43 @@ class CoordinationContract:
             await coordination.allow("a", limit=10, window=10)
         clock.advance(20)
         assert await coordination.allow("a", limit=10, window=10) == 0.0
+
+    async def test_what_was_issued_before_the_memory_began_is_refused(
+        self, coordination: Coordination, clock: ManualClock
+    ) -> None:
+        """Nobody can tell whether it was used then. Later it is still too old; what is issued now is taken."""
+        clock.advance(30)
+        assert not await self.first(coordination, clock, "old", ttl=300, age=60)
+        clock.advance(30)
+        assert not await self.first(coordination, clock, "old", ttl=300, age=90)
+        assert await self.first(coordination, clock, "new", ttl=300, age=20)
+
+    async def test_callers_at_once_share_a_limit_and_a_nonce(
+        self, coordination: Coordination, clock: ManualClock
+    ) -> None:
+        """However many ask at the same moment, ``limit`` pass, and one is the first."""
+        waits = await asyncio.gather(*(coordination.allow("a", limit=50, window=10) for _ in range(300)))
+        assert waits.count(0.0) == 50
+        firsts = await asyncio.gather(*(self.first(coordination, clock, "a") for _ in range(50)))
+        assert firsts.count(True) == 1
+
+    async def test_a_wake_up_reaches_its_topic_only(self, coordination: Coordination) -> None:
+        """All waiters of the topic wake, nobody else does."""
+        first, second = coordination.subscribe("a"), coordination.subscribe("a")
+        other = coordination.subscribe("b")
+        waiting = [asyncio.create_task(each.wait(5)) for each in (first, second)]
+        await asyncio.sleep(0)
+        coordination.wake("a")
+        assert await asyncio.gather(*waiting) == [True, True]
+        assert not await other.wait(0.05)
+
+    async def test_a_wake_up_between_two_waits_is_not_lost(self, coordination: Coordination) -> None:
+        """It ends the next wait at once, and only that one."""
+        waiter = coordination.subscribe("a")
+        coordination.wake("a")
+        coordination.wake("a")
+        assert await waiter.wait(5)
+        assert not await waiter.wait(0.05)
+        waiter.close()
+        coordination.wake("a")
+        assert not await waiter.wait(0.05)

@@ -21,9 +21,10 @@ class TestMemoryCoordination(CoordinationContract):
         """Beyond its bound it refuses new nonces instead of forgetting old ones, until some have run out."""
         monkeypatch.setattr(memory, "MAX_KEYS", 3)
         coordination = MemoryCoordination(clock)
-        assert [await coordination.first_use(str(place), 10) for place in range(4)] == [True, True, True, False]
+        firsts = [await self.first(coordination, clock, str(place)) for place in range(4)]
+        assert firsts == [True, True, True, False]
         clock.advance(11)
-        assert await coordination.first_use("3", 10)
+        assert await self.first(coordination, clock, "3")
 
     async def test_limits_of_many_keys_stay_bounded(self, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keys of the past are forgotten first."""

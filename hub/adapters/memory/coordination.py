@@ -1,12 +1,41 @@
-"""Rate limits and replay nonces in the memory of one process; a restart forgets them all."""
+"""Rate limits, replay nonces and wake-ups in the memory of one process; a restart forgets them all."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 
 from hub.ports.clock import Clock
+from hub.ports.coordination import Wakeups
 
 MAX_KEYS = 200_000
+START_GRACE = 2.0
+"""Seconds before the start from which something issued is still taken: times are given in whole seconds, rounded down,
+and the process that used nonces before this one had ended well before this one was ready."""
+
+
+class _Waiter:
+    """Implements `ports.coordination.Wakeups`."""
+
+    def __init__(self, waiters: set[_Waiter]) -> None:
+        self._waiters = waiters
+        self._woken = asyncio.Event()
+        waiters.add(self)
+
+    async def wait(self, within: float) -> bool:
+        try:
+            async with asyncio.timeout(within):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def close(self) -> None:
+        self._waiters.discard(self)
 
 
 class MemoryCoordination:
@@ -18,11 +47,15 @@ class MemoryCoordination:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._began_at = clock.now().timestamp() - START_GRACE
+        self._waiters: dict[str, set[_Waiter]] = {}
         self._used: dict[str, float] = {}
         self._expiring: list[tuple[float, str]] = []
         self._windows: dict[str, tuple[int, int, int]] = {}  # key -> window number, uses in it, uses in the one before
 
-    async def first_use(self, nonce: str, ttl: float) -> bool:
+    async def first_use(self, nonce: str, ttl: float, *, issued_at: float) -> bool:
+        if issued_at < self._began_at:
+            return False
         now = self._clock.monotonic()
         while self._expiring and self._expiring[0][0] <= now:
             _, expired = heapq.heappop(self._expiring)
@@ -55,6 +88,16 @@ class MemoryCoordination:
                 self._windows.clear()
         self._windows[key] = (number, uses + 1, before)
         return 0.0
+
+    def wake(self, topic: str) -> None:
+        for waiter in self._waiters.get(topic, ()):
+            waiter.wake()
+
+    def subscribe(self, topic: str) -> Wakeups:
+        return _Waiter(self._waiters.setdefault(topic, set()))
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()  # there is no other process to hear
 
     async def close(self) -> None:
         self._used.clear()

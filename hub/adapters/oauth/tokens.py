@@ -2,7 +2,7 @@
 
 Given out for 10 minutes; verified by signature once and by digest afterwards; party and suspension judged on every
 use. Replay of assertions is refused by `Coordination.first_use`, whose memory may be lost at any moment: assertions
-issued before this process began are therefore refused, and the client simply signs a fresh one.
+issued before it began are therefore refused, and the client simply signs a fresh one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LIFETIME = 600  # seconds
 MAX_ASSERTION_LIFE = 300
 SKEW = 5  # seconds a client's clock may be ahead
-START_SKEW = 2  # seconds: whole-second iat, rounded down, of a client that asks right after the start
 CACHE_SIZE = 20_000
 
 _SCOPE_NAMES = frozenset(scope.value for scope in Scope)
@@ -64,7 +63,6 @@ class JwtTokens:
         self._coordination = coordination
         self._clock = clock
         self._per_minute = per_minute
-        self._started_at = clock.now().timestamp()
         self._verified: dict[bytes, tuple[float, str, frozenset[Scope]]] = {}
 
     # ---- giving out
@@ -132,16 +130,24 @@ class JwtTokens:
             raise InvalidClient from None
         if party is None or not valid or party.suspended:
             raise InvalidClient
-        jti, exp = self._judge(claims, party.party_id, now.timestamp())
+        jti, iat, exp = self._judge(claims, party.party_id, now.timestamp())
         if request.client_id not in (None, party.party_id):
             raise InvalidClient
         nonce = hashlib.sha256(f"{party.party_id}\n{jti}".encode()).hexdigest()
-        if not await self._coordination.first_use(f"jti:{nonce}", ttl=exp - now.timestamp() + SKEW + 1):
-            raise InvalidClient("This client_assertion was used before; sign a fresh one for every request.")
+        if iat > now.timestamp():
+            # The client's clock is ahead. Used now, the assertion would look as if issued after a memory that began
+            # between now and then, and could be used again; so its own time has to come first.
+            await self._clock.sleep(iat - now.timestamp())
+        lasts = exp - now.timestamp() + SKEW + 1
+        if not await self._coordination.first_use(f"jti:{nonce}", ttl=lasts, issued_at=iat):
+            raise InvalidClient(
+                "This client_assertion was used before, or was issued before the hub began to remember which were;"
+                " sign a fresh one for every request."
+            )
         return party
 
-    def _judge(self, claims: dict[str, Any], client_id: str, now: float) -> tuple[str, int]:
-        """(jti, exp) if the claims are those of RFC 7523 section 3 for this client and hub. Raises InvalidClient."""
+    def _judge(self, claims: dict[str, Any], client_id: str, now: float) -> tuple[str, float, float]:
+        """(jti, iat, exp) if the claims are those of RFC 7523 section 3 for client and hub. Raises InvalidClient."""
         registry = jwt.JWTClaimsRegistry(
             now=int(now),
             leeway=SKEW,
@@ -163,9 +169,7 @@ class JwtTokens:
             raise InvalidClient("jti must have 8 to 128 characters; iat and exp must be numbers.")
         if exp - iat > MAX_ASSERTION_LIFE or exp > now + MAX_ASSERTION_LIFE + SKEW or exp <= now:
             raise InvalidClient(f"client_assertion may live {MAX_ASSERTION_LIFE} seconds at most.")
-        if iat < self._started_at - START_SKEW:
-            raise InvalidClient("client_assertion was issued before the hub started; sign a fresh one.")
-        return jti, exp
+        return jti, iat, exp
 
     def _own_key(self) -> PartyKey:
         return PartyKey("", self._keys.signing_kid, self._keys.jwks()["keys"][0], self._clock.now())

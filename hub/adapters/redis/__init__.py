@@ -1,0 +1,1 @@
+"""Short-lived help shared by many processes, in Redis 7."""
