@@ -25,6 +25,7 @@ from hub.adapters.number_plan.package import PackagePlan
 from hub.adapters.oauth.assertions import JwsStatements
 from hub.adapters.oauth.keys import JwkReader, open_hub_keys
 from hub.adapters.oauth.tokens import JwtTokens
+from hub.adapters.redis.coordination import RedisCoordination
 from hub.adapters.sql.ledger import SqlLedger, open_ledger
 from hub.adapters.sqlite.log import SqliteLog
 from hub.adapters.system.clock import SystemClock
@@ -61,6 +62,7 @@ from hub.flow.traced import TracedAcknowledge, TracedClear, TracedPush, TracedSe
 from hub.flow.waive import Waive
 from hub.flow.withdrawals import Withdrawals
 from hub.ports.clock import Clock
+from hub.ports.coordination import Coordination
 from hub.ports.ledger import Directory
 from hub.ports.log import EventLog
 from hub.ports.metrics import Metrics
@@ -73,6 +75,7 @@ from hub.workers import gauges, timers
 from hub.workers.catalogue import CatalogueWorker
 from hub.workers.dispatcher import Dispatcher
 from hub.workers.supervisor import Supervisor
+from hub.workers.wakeups import Wakeups
 
 
 @dataclass
@@ -92,6 +95,7 @@ class Hub:
     sender: Sender
     dispatcher: Dispatcher
     catalogue: CatalogueWorker
+    wakeups: Wakeups
     supervisor: Supervisor
     holder: Holder | None  # None: alone by construction
     shards: Shards | None
@@ -109,6 +113,7 @@ class Hub:
         start = self.supervisor.start
         start("fold", self.fold.run())
         start("members", self.members.run())
+        start("wake-ups", self.wakeups.run())
         if Role.index in roles:
             start("catalogue", self._alone("catalogue", self.catalogue.run))
         if Role.dispatch in roles:
@@ -198,7 +203,7 @@ async def build(
     index = await _open_index(data / INDEX_DIR, log)
     codec = JsonCodec()
     plan = await asyncio.to_thread(PackagePlan)
-    coordination = MemoryCoordination(clock)
+    coordination = await _open_coordination(settings, clock, metrics)
     members = Members(directory, clock)
     fold = Fold(log, index, codec, metrics)
     writer = Writer(log, fold, clock, metrics)
@@ -236,7 +241,8 @@ async def build(
         log.partitions, bulk_slots=settings.deliveries_in_flight, shards=shards,
     )  # fmt: skip
     redrive = Redrive(ledger, log, clock, random)
-    redrive.ordered = dispatcher.look_for_orders
+    wakeups = Wakeups(coordination, members, dispatcher.look_for_orders)
+    redrive.ordered = wakeups.ordered
     catalogue = CatalogueWorker(ledger, fold, reader, codec, plan, members, clock, log.partitions)
 
     clear = Clear(ledger, fold, index, log, reader, codec, members, clock, metrics)
@@ -302,6 +308,7 @@ async def build(
         sender=sender,
         dispatcher=dispatcher,
         catalogue=catalogue,
+        wakeups=wakeups,
         supervisor=Supervisor(clock),
         holder=holder,
         shards=shards,
@@ -328,6 +335,19 @@ async def open_log(settings: Settings, clock: Clock | None = None) -> EventLog:
     if settings.kafka_bootstrap:
         return await open_kafka_log(settings, clock)
     return SqliteLog(settings.data_dir / LOG_FILE, settings.partitions, clock=clock)
+
+
+async def _open_coordination(settings: Settings, clock: Clock, metrics: Metrics) -> Coordination:
+    local = MemoryCoordination(clock)
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        return local
+    try:
+        shared = RedisCoordination(url, clock, metrics, local=local, prefix=settings.kafka_topic_prefix)
+    except ValueError as error:
+        raise NumhubError(f"redis_url is no address: {error}") from None
+    await shared.begin()
+    return shared
 
 
 async def _open_index(folder: Path, log: EventLog) -> NumberIndex:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 DIRECTORY = "directory"
 """Topic of wake-ups: parties, agreements or subscriptions changed."""
+REDRIVES = "redrives"
+"""Topic of wake-ups: an order to deliver again was stored."""
 
 
 class Wakeups(Protocol):

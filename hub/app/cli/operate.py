@@ -16,6 +16,7 @@ from hub.adapters.codec.json_codec import JsonCodec
 from hub.adapters.columns.index import ColumnIndex
 from hub.adapters.columns.store import IndexInUse
 from hub.adapters.oauth.keys import KeyFileError, open_hub_keys
+from hub.adapters.redis.examine import examine
 from hub.adapters.sqlite.log_file import LogMismatch
 from hub.adapters.telemetry.prometheus import NoMetrics
 from hub.app.cli._open import MaybeData, console, fail
@@ -43,6 +44,8 @@ def doctor(
     checks += [_folder(data), _space(data), _keys(settings.keys_folder)]
     checks += asyncio.run(look_at(settings)) if settings.kafka_bootstrap else [_database(data / LOG_FILE, "log")]
     checks.append(_database(data / LEDGER_FILE, "ledger"))
+    if redis_url := settings.redis_url.get_secret_value():
+        checks.append(("redis", *asyncio.run(examine(redis_url))))
     if settings.dangerous_allow_loopback_receivers:
         checks.append(("receivers", False, "dangerous_allow_loopback_receivers is on: for development only"))
     table = Table(show_header=False, box=None)
