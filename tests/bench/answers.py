@@ -49,17 +49,17 @@ async def run(numbers: int = 1_000_000, owners: int = 20, apps_each: int = 8) ->
         random.shuffle(grouped)
         await world.catalogued(data)
         cpu, own_cpu = cpu_of(hub.pid), cpu_of(None)
-        seconds, latencies = await _load(hub.url, single)
+        seconds, latencies = await load(hub.url, single)
         hub_cpu, own_cpu = cpu_of(hub.pid) - cpu, cpu_of(None) - own_cpu
         cpu = cpu_of(hub.pid)
-        grouped_seconds, _ = await _load(hub.url, grouped)
+        grouped_seconds, _ = await load(hub.url, grouped)
         grouped_cpu = cpu_of(hub.pid) - cpu
         await hub.stop()
 
         url = f"http://127.0.0.1:{(await instant.start())['port']}"
-        await _load(url, single[: len(single) // 10])
+        await load(url, single[: len(single) // 10])
         cpu = instant.cpu()
-        bound_seconds, _ = await _load(url, single)
+        bound_seconds, _ = await load(url, single)
         bound_cpu = instant.cpu() - cpu
     finally:
         await hub.stop()
@@ -122,7 +122,7 @@ def _request(url: str, body: bytes, token: str) -> bytes:
     return request(url, "POST", "/v1/acks", body, authorization=f"Bearer {token}", content_type="application/json")
 
 
-async def _load(url: str, requests: Sequence[bytes]) -> tuple[float, list[float]]:
+async def load(url: str, requests: Sequence[bytes], callers: int = CALLERS) -> tuple[float, list[float]]:
     """Every caller sends its next request when it has its answer. Seconds in all, milliseconds of each."""
     todo = iter(requests)
     latencies: list[float] = []
@@ -134,9 +134,9 @@ async def _load(url: str, requests: Sequence[bytes]) -> tuple[float, list[float]
             reply = await connection.send(one)
             latencies.append((time.monotonic() - began) * 1e3)
             if reply.status != 200:
-                raise RuntimeError(f"an answer was refused: {reply}")
+                raise RuntimeError(f"a request was refused: {reply}")
         connection.close()
 
     began = time.monotonic()
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    await asyncio.gather(*(caller() for _ in range(callers)))
     return time.monotonic() - began, latencies

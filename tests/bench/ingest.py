@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import time
+from typing import Any
 
 import httpx
 import polars as pl
@@ -36,7 +37,7 @@ async def run(rows: int = 1_000_000, open_numbers: int = 10_000_000, whole_days:
         await world.catalogued(data)  # what was there before is not this file's cost
         before, cpu, own = memory_of(hub.pid), cpu_of(hub.pid), cpu_of(None)
         began = time.monotonic()
-        uploaded, batch, peak = await _publish(hub, token, content, rows)
+        uploaded, batch, peak = await publish(hub, token, content, rows)
         seconds = time.monotonic() - began
         hub_cpu, own_cpu = cpu_of(hub.pid) - cpu, cpu_of(None) - own
     finally:
@@ -73,13 +74,15 @@ async def run(rows: int = 1_000_000, open_numbers: int = 10_000_000, whole_days:
     )
 
 
-async def _publish(hub: HubProcess, token: str, content: bytes, rows: int) -> tuple[float, dict[str, object], float]:
+async def publish(
+    hub: HubProcess, token: str, content: bytes, rows: int, batch_seq: int = 1
+) -> tuple[float, dict[str, Any], float]:
     """Seconds until the commit was accepted, the batch at its end, and the hub's highest memory (MiB)."""
     headers = {"authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=hub.url, headers=headers, trust_env=False, timeout=60) as client:
         began = time.monotonic()
-        said = {"batch_seq": 1, "rows": rows, "sha256": hashlib.sha256(content).hexdigest()}
-        answer = await client.post("/v1/batches", json=said, headers={"idempotency-key": '"bench"'})
+        said = {"batch_seq": batch_seq, "rows": rows, "sha256": hashlib.sha256(content).hexdigest()}
+        answer = await client.post("/v1/batches", json=said, headers={"idempotency-key": f'"bench-{batch_seq}"'})
         answer.raise_for_status()
         batch_id = answer.json()["batch_id"]
         connection = await connect(hub.url)

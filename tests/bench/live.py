@@ -69,7 +69,7 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
     sink = Child("tests.bench.sink")
     address = f"http://127.0.0.1:{(await sink.start())['port']}"
     data = world.fresh_folder()
-    here = await world.enrol(data, subscribers=subscribers, sink=address, lane=Lane.live)
+    here = await world.enrol(data, subscribers=subscribers, sink=address, lanes=(Lane.live,))
     hub = HubProcess(data, free_port(), world.HUB_SETTINGS)
     random = Random(7)
     try:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from numhub_client import PrivateKey
 
 from hub.adapters.codec.json_codec import JsonCodec
 from hub.adapters.columns.index import ColumnIndex
-from hub.adapters.number_plan.package import PackagePlan
+from hub.adapters.number_plan.package import HOLDERS, PackagePlan
 from hub.adapters.oauth.keys import JwkReader, generate
 from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.sqlite.log import SqliteLog
@@ -41,6 +41,7 @@ from hub.domain.parties import (
     Subscription,
     SubscriptionState,
 )
+from hub.flow.coverage import BASIC_CARRIERS
 from hub.flow.enrol import Enrol
 from hub.flow.fold import Fold
 from hub.flow.ingest.chunks import Columns, make_record, partition_of_all, pieces, record_id, runs
@@ -67,6 +68,7 @@ class World:
     data: Path
     keys: dict[str, PrivateKey] = field(default_factory=dict, repr=False)
     subscriptions: list[Subscription] = field(default_factory=list)
+    carriers: list[str] = field(default_factory=list)
 
     async def token(self, url: str, party_id: str) -> str:
         form, headers = self.keys[party_id].grant(url, time.time())
@@ -92,12 +94,15 @@ async def enrol(
     subscribers: int = 0,
     apps_each: int = 1,
     sink: str = "",
-    lane: Lane = Lane.bulk,
+    lanes: Collection[Lane] = (Lane.bulk,),
     state: SubscriptionState = SubscriptionState.active,
+    path: Callable[[int], str] = "/s/{}".format,
+    basic_carriers: bool = False,
 ) -> World:
     """One carrier, and ``subscribers`` parties with ``apps_each`` subscriptions each, from the log's beginning on.
 
-    With ``sink`` (base URL) they are full webhooks to ``/s/<number>``, signed with `sink.secret_of`; else pull.
+    With ``sink`` (base URL) they are full webhooks to ``path(number)``, signed with `sink.secret_of`; else pull. With
+    ``basic_carriers`` there are four carriers, one for each basic network, who may publish every block.
     """
     clock = SystemClock()
     directory, ledger = open_ledger(data / LEDGER_FILE, clock)
@@ -112,7 +117,10 @@ async def enrol(
         await enrolment.add_party(role, party_id, party_id, keys=[public], **more)
 
     now = clock.now()
-    await add(Role.carrier, CARRIER, coverage_since=now - timedelta(days=400))
+    for place in range(len(BASIC_CARRIERS) if basic_carriers else 1):
+        world.carriers.append(f"carrier-{place + 1}")
+        holders = tuple(dict.fromkeys((BASIC_CARRIERS[place], *HOLDERS[1:]))) if basic_carriers else ()
+        await add(Role.carrier, world.carriers[-1], coverage_since=now - timedelta(days=400), block_holders=holders)
     number = 0
     for place in range(subscribers):
         owner = f"owner-{place:03d}"
@@ -127,15 +135,19 @@ async def enrol(
                 app_class=app.app_class,
                 purpose=Purpose.account_unbind,
                 event_types=frozenset(EventType),
-                lanes=frozenset({lane}),
+                lanes=frozenset(lanes),
                 mode=DeliveryMode.webhook_full if sink else DeliveryMode.pull,
                 state=state,
                 created_at=now,
-                endpoint=f"{sink}/s/{number}" if sink else None,
+                endpoint=sink + path(number) if sink else None,
                 secrets=(SigningSecret("v1", secret_of(number), now),) if sink else (),
             )
             await ledger.open_cursors(
-                [Cursor(subscription.subscription_id, partition, lane, 0, 0) for partition in range(PARTITIONS)]
+                [
+                    Cursor(subscription.subscription_id, partition, lane, 0, 0)
+                    for partition in range(PARTITIONS)
+                    for lane in lanes
+                ]
             )
             await directory.put_subscription(subscription)
             world.subscriptions.append(subscription)
@@ -171,8 +183,10 @@ def long_ago() -> int:
     return STARTED // DAY * DAY - 95 * DAY
 
 
-def records_of(numbers: Numbers, event: EventType, name: str, *, lane: Lane = Lane.bulk) -> Iterator[NewRecord]:
-    """First events of unknown numbers as full chunks; terminated on one day some months ago."""
+def records_of(
+    numbers: Numbers, event: EventType, name: str, *, lane: Lane = Lane.bulk, seq: int = 1
+) -> Iterator[NewRecord]:
+    """First events (or, with ``seq``, later ones) of numbers as full chunks; terminated on one day some months ago."""
     codec, publisher = JsonCodec(), Publisher(CARRIER, 1, np.ones(16, bool))
     ended = long_ago()
     numbers = numbers[np.argsort(partition_of_all(numbers, PARTITIONS), kind="stable")]
@@ -186,7 +200,7 @@ def records_of(numbers: Numbers, event: EventType, name: str, *, lane: Lane = La
             columns = Columns(
                 numbers=numbers[low:high],
                 generation=np.zeros(rows, np.uint8),
-                seq=np.ones(rows, np.uint16),
+                seq=np.full(rows, seq, np.uint16),
                 occurred_at=times,
                 binding_cutoff_at=times,
                 release_planned_at=times + 100 * DAY if planned else np.zeros(rows, np.int64),
