@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="another size, e.g. --set rows=100000"
     )
+    parser.add_argument("--full", action="store_true", help="nation: the whole year, hours on a small machine")
     options = parser.parse_args(arguments)
     if options.name not in BENCHES:
         return _refuse(f"{options.name} is no bench; there are {', '.join(BENCHES)}")
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         sizes = {name: _number(value) for name, _, value in (each.partition("=") for each in options.set)}
     except ValueError:
         return _refuse("--set takes NAME=NUMBER")
+    if options.full:
+        if options.name != "nation":
+            return _refuse("--full is for nation")
+        sizes["full"] = True
     results = []
     for turn in range(max(options.repeat, 1)):
         if turn:

@@ -42,9 +42,9 @@ async def run(numbers: int = 1_000_000, owners: int = 20, apps_each: int = 8) ->
             random.shuffle(own)
             size = 1 if place < half else PER_CALL
             for at in range(0, len(own), size):
-                body = _body(subscription.subscription_id, own[at : at + size], random)
+                body = answers_body(subscription.subscription_id, own[at : at + size], random)
                 token = tokens[subscription.subscriber_id]
-                (single if size == 1 else grouped).append(_request(hub.url, body, token))
+                (single if size == 1 else grouped).append(answers_request(hub.url, body, token))
         random.shuffle(single)
         random.shuffle(grouped)
         await world.catalogued(data)
@@ -101,7 +101,7 @@ async def run(numbers: int = 1_000_000, owners: int = 20, apps_each: int = 8) ->
     )
 
 
-def _body(subscription_id: str, chunks: Sequence[tuple[str, int]], random: Random) -> bytes:
+def answers_body(subscription_id: str, chunks: Sequence[tuple[str, int]], random: Random) -> bytes:
     answers = []
     for chunk_id, count in chunks:
         rows = random.sample(range(count), min(33, count))
@@ -118,7 +118,7 @@ def _body(subscription_id: str, chunks: Sequence[tuple[str, int]], random: Rando
     return json.dumps({"subscription_id": subscription_id, "answers": answers}).encode()
 
 
-def _request(url: str, body: bytes, token: str) -> bytes:
+def answers_request(url: str, body: bytes, token: str) -> bytes:
     return request(url, "POST", "/v1/acks", body, authorization=f"Bearer {token}", content_type="application/json")
 
 

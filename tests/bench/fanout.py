@@ -9,6 +9,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hub.adapters.system.clock import SystemClock
 from hub.app.demo.hub_process import HubProcess, free_port
 from hub.app.settings import LEDGER_FILE
 from hub.domain.events import EventType
-from hub.domain.parties import SubscriptionState
+from hub.domain.parties import Subscription, SubscriptionState
 from tests.bench import world
 from tests.bench.processes import Child, cpu_of, memory_of
 from tests.bench.shape import Result
@@ -42,7 +43,7 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
         await world.catalogued(data)
         before = memory_of(hub.pid)
         cpu, sink_cpu = cpu_of(hub.pid), sink.cpu()
-        await _activate(here)
+        await set_states(data, here.subscriptions, SubscriptionState.active)
         ended, peak = await _all_committed(hub, data, due)
         hub_cpu, sink_cpu = cpu_of(hub.pid) - cpu, sink.cpu() - sink_cpu
         seen = await ask(address, "stats")
@@ -87,11 +88,11 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
     )
 
 
-async def _activate(here: world.World) -> None:
-    """All subscriptions at once, as an operator's change in the directory; the hub sees it within a second."""
-    directory, ledger = open_ledger(here.data / LEDGER_FILE, SystemClock())
-    for subscription in here.subscriptions:
-        await directory.put_subscription(replace(subscription, state=SubscriptionState.active))
+async def set_states(data: Path, subscriptions: Sequence[Subscription], state: SubscriptionState) -> None:
+    """All at once, as an operator's change in the directory; the hub sees it within a second."""
+    directory, ledger = open_ledger(data / LEDGER_FILE, SystemClock())
+    for subscription in subscriptions:
+        await directory.put_subscription(replace(subscription, state=state))
     await ledger.close()
 
 

@@ -1,7 +1,9 @@
 """The receiver of a bench: takes any POST, answers 200, keeps the connection, checks one signature in a hundred.
 
-``GET /control/stats`` tells what came; ``GET /control/arrivals`` gives "chunk id, monotonic ns" per webhook and forgets
-them; ``GET /control/reset?record=1`` starts anew. Times are CLOCK_MONOTONIC, the same for every process of a machine.
+Below ``/hang`` it never answers, below ``/drip`` a byte a second, below ``/refuse`` it resets the connection: none of
+these count in what it tells. ``GET /control/stats`` tells what came; ``GET /control/arrivals`` gives "chunk id,
+monotonic ns, subscriber, count" per webhook and forgets them; ``GET /control/reset?record=1`` starts anew. Times are
+CLOCK_MONOTONIC, the same for every process of a machine.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Tally:
         self.webhooks = self.numbers = self.bytes = self.verified = self.wrong = 0
         self.first = self.last = 0
         self.record = record
-        self.arrivals: list[tuple[bytes, int]] = []
+        self.arrivals: list[tuple[bytes, int, bytes, int]] = []
 
     def stats(self) -> bytes:
         names = ("webhooks", "numbers", "bytes", "verified", "wrong", "first", "last")
@@ -50,7 +52,7 @@ class Receiver(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._head = b""
-        self._missing = 0
+        self._missing = self._count = 0
         self._body: list[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,6 +60,8 @@ class Receiver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._missing:
+            if not self._count:
+                self._counted(data)
             if self._body is not None:
                 self._body.append(data)
             self._missing -= len(data)
@@ -75,19 +79,27 @@ class Receiver(asyncio.Protocol):
         if head.startswith(b"GET /control/"):
             self._control(head)
             return
+        if not head.startswith(b"POST /s/") and self._misbehave(head):
+            return
         length = int(_header(head, b"\r\ncontent-length: ") or 0)
         part = data[end + 4 :]
         tally = self._tally
         tally.webhooks += 1
         tally.bytes += length
-        at = part.find(b'"count":', 0, 600)
-        if at >= 0:
-            tally.numbers += int(part[at + 8 : part.index(b",", at)])
+        self._counted(part)
         self._head = head
         self._body = [part] if tally.webhooks % SAMPLE == 0 else None
         self._missing = length - len(part)
         if self._missing <= 0:
             self._complete()
+
+    def _counted(self, part: bytes) -> None:
+        """The body says near its beginning how many numbers it holds."""
+        at = part.find(b'"count":', 0, 600)
+        end = part.find(b",", at)
+        if 0 <= at < end:
+            self._count = int(part[at + 8 : end])
+            self._tally.numbers += self._count
 
     def _complete(self) -> None:
         assert self._transport is not None
@@ -95,13 +107,32 @@ class Receiver(asyncio.Protocol):
         tally.last = time.monotonic_ns()
         tally.first = tally.first or tally.last
         if tally.record:
-            tally.arrivals.append((_header(self._head, b"\r\nnumhub-chunk-id: "), tally.last))
+            subscriber = self._head.split(b" ", 2)[1].rsplit(b"/", 1)[1]
+            chunk_id = _header(self._head, b"\r\nnumhub-chunk-id: ")
+            tally.arrivals.append((chunk_id, tally.last, subscriber, self._count))
         self._transport.write(_OK)
-        self._missing = 0
+        self._missing = self._count = 0
         if self._body is not None:
             tally.verified += 1
             tally.wrong += not _signed_well(self._head, b"".join(self._body))
             self._body = None
+
+    def _misbehave(self, head: bytes) -> bool:
+        assert self._transport is not None
+        if head.startswith(b"POST /refuse"):
+            self._transport.abort()
+        elif head.startswith((b"POST /hang", b"POST /drip")):
+            self._missing = 1 << 62  # whatever comes is swallowed
+            if head.startswith(b"POST /drip"):
+                self._drip(0)
+        else:
+            return False
+        return True
+
+    def _drip(self, place: int) -> None:
+        if self._transport is not None and not self._transport.is_closing() and place < len(_OK):
+            self._transport.write(_OK[place : place + 1])
+            asyncio.get_running_loop().call_later(1.0, self._drip, place + 1)
 
     def _control(self, head: bytes) -> None:
         assert self._transport is not None
@@ -109,7 +140,7 @@ class Receiver(asyncio.Protocol):
             self._tally.reset(record=b"record=1" in head.split(b"\r", 1)[0])
             body = b"{}"
         elif head.startswith(b"GET /control/arrivals"):
-            body = b"".join(b"%s %d\n" % arrival for arrival in self._tally.arrivals)
+            body = b"".join(b"%s %d %s %d\n" % arrival for arrival in self._tally.arrivals)
             self._tally.arrivals = []
         else:
             body = self._tally.stats()
