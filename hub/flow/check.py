@@ -34,7 +34,7 @@ from hub.flow.fold import Fold
 from hub.flow.members import Members
 from hub.ports.clock import Clock
 from hub.ports.ledger import Ledger
-from hub.ports.number_index import STATE, NumberIndex, Numbers
+from hub.ports.number_index import STATE, NumberIndex, Numbers, opaque
 from hub.ports.number_plan import NumberPlan
 
 FEW = 16
@@ -161,7 +161,7 @@ class Check:
         for p in range(self._partitions):
             rows = order[bounds[p] : bounds[p + 1]]
             if len(rows):
-                states[rows] = self._index.lookup(p, numbers[rows])
+                opaque(states)[rows] = opaque(self._index.lookup(p, numbers[rows]))
         return states
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from hub.domain.events import EventType
 from hub.domain.lifecycle import OUTCOME
 from hub.ports.codec import Chunk
-from hub.ports.number_index import States
+from hub.ports.number_index import States, opaque
 
 _ENDS_LINE = frozenset({EventType.deactivated, EventType.release_scheduled})
 _NEW_HOLDER = frozenset({EventType.reassigned, EventType.owner_transferred})
@@ -27,7 +27,7 @@ def judge(states: States, chunk: Chunk) -> bool:
 def next_states(states: States, chunk: Chunk, carrier_no: int, offset: int) -> States:
     """The states after an accepted chunk; ``states`` (those before it, row by row) is left as it is."""
     event, cutoff = chunk.event_type, chunk.binding_cutoff_at
-    new = states.copy()
+    new = opaque(states).copy().view(states.dtype)
     new["generation"], new["seq"] = chunk.generation, chunk.seq
     new["phase"] = OUTCOME[event].to
     new["carrier"] = carrier_no

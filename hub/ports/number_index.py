@@ -5,7 +5,7 @@ The index is derived: deleting it loses nothing. Per partition it remembers up t
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,11 @@ STATE = np.dtype(
 """20 bytes a number. An unknown number is all zeros."""
 
 States = npt.NDArray[np.void]
+
+
+def opaque(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same memory as items without inner structure: numpy moves records field by field, at ten times the cost."""
+    return values if values.dtype.names is None else values.view(np.dtype((np.void, values.dtype.itemsize)))
 
 
 class NumberIndex(Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,8 +44,8 @@ _KEPT_ROWS, _CHUNK_ROWS = 320_000, 40  # decoded rows kept, some 50 bytes each; 
 class JsonCodec:
     """`hub.ports.codec.Codec`: orjson and zstd. Safe to share by threads.
 
-    What was decoded last is kept, for fold and catalogue read a new chunk one after the other: for the same bytes
-    object `decode` gives the same chunk again. Its columns are read-only.
+    What was encoded or decoded last is kept, for a writer's own fold and the catalogue read a new chunk one after the
+    other: for the same bytes object `decode` gives the same chunk again. Its columns are read-only.
     """
 
     def __init__(self, source: str = "urn:numhub:hub") -> None:
@@ -92,7 +93,10 @@ class JsonCodec:
             compressor = self._tools.compressor
         except AttributeError:
             compressor = self._tools.compressor = zstandard.ZstdCompressor(level=LEVEL)
-        return compressor.compress(plain)  # type: ignore[no-any-return]
+        body: bytes = compressor.compress(plain)
+        if chunk.renewal is None:  # whose members JSON might give back as something else
+            self._keep(body, _as_decoded(chunk))
+        return body
 
     def plain(self, body: bytes) -> bytes:
         """Raises ValueError when ``body`` is not zstd or would grow beyond 16 MiB."""
@@ -138,6 +142,25 @@ class JsonCodec:
             raise ValueError("the body is not a chunk of this version") from error
         _check(chunk)
         return chunk
+
+
+def _as_decoded(chunk: Chunk) -> Chunk:
+    """What `decode` would make of the chunk's body, in memory of its own."""
+
+    def times(column: _Column) -> _Column:
+        return np.array(column, np.int64)
+
+    planned, reason = chunk.release_planned_at, chunk.reason
+    return replace(
+        chunk,
+        numbers=times(chunk.numbers),
+        generation=np.array(chunk.generation, np.uint8),
+        seq=np.array(chunk.seq, np.uint16),
+        occurred_at=times(chunk.occurred_at),
+        binding_cutoff_at=times(chunk.binding_cutoff_at),
+        release_planned_at=None if planned is None or not planned.any() else times(planned),
+        reason=None if reason is None or not reason.any() else np.array(reason, np.uint8),
+    )
 
 
 def _attributes(chunk: Chunk) -> list[tuple[str, _Column]]:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hub.ports.number_index import opaque
+
 Keys = npt.NDArray[Any]  # int64 numbers or uint64 hashes, ascending and unique
 Values = npt.NDArray[Any]
 
@@ -51,6 +53,11 @@ def merge(parts: Sequence[tuple[Keys, Values]]) -> tuple[Keys, Values]:
     """Several stretches, oldest first, as one; of equal keys the newest value stays."""
     if len(parts) == 1:
         return parts[0]
+    dtype = parts[0][1].dtype
+    beside = _beside(parts)
+    if beside is not None:  # as the chunks of one file are
+        joined = np.concatenate([opaque(part[1]) for part in beside])
+        return np.concatenate([part[0] for part in beside]), joined.view(dtype)
     keys = np.concatenate([part[0] for part in parts])
     # "stable" finds the sorted stretches and merges them; among equal keys the newest comes last.
     order = np.argsort(keys, kind="stable")
@@ -58,10 +65,17 @@ def merge(parts: Sequence[tuple[Keys, Values]]) -> tuple[Keys, Values]:
     last = np.empty(len(keys), np.bool_)
     last[-1:] = True
     np.not_equal(keys[1:], keys[:-1], out=last[:-1])
-    values = np.concatenate([part[1] for part in parts])
+    values = np.concatenate([opaque(part[1]) for part in parts])
     if last.all():
-        return keys, values[order]
-    return keys[last], values[order[last]]
+        return keys, values.take(order).view(dtype)
+    return keys[last], values.take(order[last]).view(dtype)
+
+
+def _beside(parts: Sequence[tuple[Keys, Values]]) -> list[tuple[Keys, Values]] | None:
+    """The stretches in ascending order, if none of them reaches into another."""
+    ordered = sorted((part for part in parts if len(part[0])), key=lambda part: int(part[0][0]))
+    apart = all(left[0][-1] < right[0][0] for left, right in pairwise(ordered))
+    return ordered if ordered and apart else None
 
 
 def merge_pieces(levels: Sequence[Level]) -> Iterator[tuple[Keys, Values]]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hub.adapters.columns.level import Keys, Level, Values, merge
+from hub.ports.number_index import opaque
 
 SPILL = 1_024  # singles kept in the dictionary before they become a level
 LARGE = 1 << 16  # rows; larger levels in memory wait for the background, so that no caller pays for a long merge
@@ -52,7 +53,7 @@ class Table:
             return result
         singles = list(self._singles.items())
         result = np.zeros(len(keys), self.value)
-        _lookup(self.levels, keys, result)
+        _lookup(self.levels, keys, opaque(result))
         if singles and len(keys):
             here = np.fromiter((key for key, _ in singles), self.key, len(singles))
             first, behind = np.searchsorted(keys, here), np.searchsorted(keys, here, side="right")
@@ -106,7 +107,7 @@ class Table:
         for place, value in enumerate(self._singles.values()):
             values[place] = value
         order = np.argsort(keys)
-        self.levels = _tidy((Level(keys[order], values[order]), *self.levels))
+        self.levels = _tidy((Level(keys[order], values.take(order)), *self.levels))
         self._singles = {}
 
     def replace(self, old: Sequence[Level], new: Level | None) -> None:
@@ -150,6 +151,7 @@ def _tidy(levels: tuple[Level, ...]) -> tuple[Level, ...]:
 
 
 def _lookup(levels: Sequence[Level], keys: Keys, result: Values) -> None:
+    """``result``: zeros, `opaque`."""
     pending: npt.NDArray[np.intp] | None = None  # None = all
     for level in levels:
         needles = keys if pending is None else keys[pending]
@@ -161,10 +163,10 @@ def _lookup(levels: Sequence[Level], keys: Keys, result: Values) -> None:
         if not hit.any():
             continue
         if hit.all():
-            result[slice(None) if pending is None else pending] = level.values[places]
+            result[slice(None) if pending is None else pending] = opaque(level.values).take(places)
             return
         where = np.flatnonzero(hit)
-        result[where if pending is None else pending[where]] = level.values[places[where]]
+        result[where if pending is None else pending[where]] = opaque(level.values).take(places[where])
         missing = np.flatnonzero(~hit)
         pending = missing if pending is None else pending[missing]
 

@@ -15,7 +15,7 @@ from hub.flow.ingest.judge import Codes, Times
 from hub.flow.ingest.publisher import Publisher
 from hub.ports.codec import Chunk, Codec
 from hub.ports.log import Header, NewRecord
-from hub.ports.number_index import STATE, NumberIndex, Numbers, States
+from hub.ports.number_index import STATE, NumberIndex, Numbers, States, opaque
 
 CHUNK_ROWS = 10_000
 
@@ -51,10 +51,10 @@ def states_of(index: NumberIndex, partitions: int, numbers: Numbers) -> States:
     partition = partition_of_all(numbers, partitions)
     if partition[0] == partition[-1]:
         return index.lookup(int(partition[0]), numbers)
-    return np.concatenate(
-        [index.lookup(int(partition[start]), numbers[start:end]) for start, end in runs(partition)],
-        dtype=STATE,
-    )
+    states = np.zeros(len(numbers), STATE)
+    for start, end in runs(partition):
+        opaque(states)[start:end] = opaque(index.lookup(int(partition[start]), numbers[start:end]))
+    return states
 
 
 def partition_of_all(numbers: Numbers, partitions: int) -> Rows:
