@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hub.app.cli._open import fail
+
+
+class Stack(Enum):
+    embedded = "embedded"
+    services = "services"
 
 
 def demo(
@@ -19,6 +25,11 @@ def demo(
     kills: Annotated[int, typer.Option(min=0, max=100, help="how often the hub is killed with kill -9")] = 3,
     file: Annotated[Path | None, typer.Option(help="publish this CSV instead (number,terminated_at,..)")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="leave the hub running and print how to reach it")] = False,
+    stack: Annotated[
+        Stack, typer.Option(help="embedded, or services: real Kafka, PostgreSQL and Redis on this machine")
+    ] = Stack.embedded,
+    workers: Annotated[int, typer.Option(min=1, max=10, help="worker processes, with --stack services")] = 2,
+    brokers: Annotated[int, typer.Option(min=1, max=3, help="Kafka brokers, 1 or 3, with --stack services")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="last line of standard output: one JSON object")] = False,
 ) -> None:
     """Play the mission with real processes over real HTTP, kill the hub on the way, compare every pair with the truth.
@@ -29,7 +40,11 @@ def demo(
 
     if file is not None and not file.is_file():
         raise fail(f"there is no file {file}")
-    options = Options(numbers, subscribers, seed, kills, file, keep, as_json)
+    if keep and stack is Stack.services:
+        raise fail("--keep goes with the embedded stack; for services that stay: numhub dev up")
+    if brokers == 2:
+        raise fail("--brokers takes 1 or 3: two brokers survive no more than one does")
+    options = Options(numbers, subscribers, seed, kills, file, keep, as_json, stack.value, workers, brokers)
 
     async def interruptible() -> bool:
         # Ctrl-C cancels by itself; a closed terminal and a plain `kill` must not leave the hub behind either.

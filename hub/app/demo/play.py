@@ -22,11 +22,12 @@ from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.system.clock import SystemClock
 from hub.app.cli.login import make_link
 from hub.app.demo.console import BarProgress, Narrator, as_json, show, summary
-from hub.app.demo.hub_process import HubDidNotStart, HubProcess, free_port
+from hub.app.demo.hub_process import HubDidNotStart, HubProcess, HubUnderTest, free_port
+from hub.app.demo.services_hub import ServicesHub
 from hub.app.demo.story import Story
 from hub.app.demo.verdict import judge
 from hub.app.demo.world import World, build_world, world_of_file
-from hub.app.settings import LEDGER_FILE
+from hub.app.local import LocalError
 from hub.domain.parties import Role
 from hub.flow.enrol import Enrol
 from hub.flow.members import Members
@@ -52,6 +53,9 @@ class Options:
     file: Path | None
     keep: bool
     json: bool
+    stack: str = "embedded"
+    workers: int = 2
+    brokers: int = 1
 
 
 async def play(options: Options) -> bool:
@@ -63,20 +67,21 @@ async def play(options: Options) -> bool:
     data = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="numhub-demo-"))
     rows = sum(file.rows for file in world.files)
     tell(f"seed {world.seed}: {rows:,} rows in {len(world.files)} files, {len(world.platforms)} apps hold accounts")
-    hub = HubProcess(data, free_port(), HUB_SETTINGS)
+    hub = _hub(options, data)
     story: Story | None = None
     stays = interrupted = False
     try:
-        keys = await _enrol(world, data)
+        await hub.prepare()
+        keys = await _enrol(world, hub, data)
         await hub.start()
         tell(f"a hub runs at {hub.url} (pid {hub.pid})")
-        tell(f"watch it live: {make_link(data / 'keys', hub.url, 'regulator')}")
+        tell(f"watch it live: {make_link(hub.keys_folder, hub.url, 'regulator')}")
         bars = BarProgress(console, len(world.numbers), len(world.platforms))
         story = Story(world, hub, keys, options.kills, tell, bars)
         with bars.bars:
             await story.play()
-        link = make_link(data / "keys", hub.url, "regulator")
-        result = await _judge(story, data, keys, seconds=time.monotonic() - began, dashboard=link)
+        link = make_link(hub.keys_folder, hub.url, "regulator")
+        result = await _judge(story, keys, seconds=time.monotonic() - began, dashboard=link)
         show(console, result, story, stays=options.keep)
         if options.keep:
             _say_how_to_reach(console, story, keys, data)
@@ -85,7 +90,7 @@ async def play(options: Options) -> bool:
         interrupted = True
         hub.abandon()  # first of all: who interrupts twice ends this process before anything gentler is through
         raise
-    except (HubDidNotStart, NumhubError, RuntimeError, OSError) as error:
+    except (HubDidNotStart, LocalError, NumhubError, RuntimeError, OSError) as error:
         raise DemoFailed(f"{error} (hub's log: {hub.log_file})") from error
     finally:
         if story is not None:
@@ -104,6 +109,12 @@ async def play(options: Options) -> bool:
     return bool(result["matches_ground_truth"])
 
 
+def _hub(options: Options, data: Path) -> HubUnderTest:
+    if options.stack == "services":
+        return ServicesHub(data, free_port(), HUB_SETTINGS, workers=options.workers, brokers=options.brokers)
+    return HubProcess(data, free_port(), HUB_SETTINGS)
+
+
 def _world(options: Options) -> World:
     now = SystemClock().now()
     if options.file is not None:
@@ -116,10 +127,10 @@ def _world(options: Options) -> World:
     )
 
 
-async def _enrol(world: World, data: Path) -> dict[str, Path]:
+async def _enrol(world: World, hub: HubUnderTest, data: Path) -> dict[str, Path]:
     """All parties of the story straight into the ledger, before the hub starts; private keys go to files."""
     clock = SystemClock()
-    directory, ledger = open_ledger(data / LEDGER_FILE, clock)
+    directory, ledger = open_ledger(hub.ledger_address, clock)
     members = Members(directory, clock)
     await members.refresh()
     enrol = Enrol(directory, members, clock, SystemRandom(), JwkReader())
@@ -152,9 +163,9 @@ async def _enrol(world: World, data: Path) -> dict[str, Path]:
     return keys
 
 
-async def _judge(story: Story, data: Path, keys: dict[str, Path], *, seconds: float, dashboard: str) -> dict[str, Any]:
+async def _judge(story: Story, keys: dict[str, Path], *, seconds: float, dashboard: str) -> dict[str, Any]:
     regulator = AsyncClient(story.hub.url, PrivateKey.load(keys["regulator"], "regulator"))
-    _, ledger = open_ledger(data / LEDGER_FILE, SystemClock())
+    _, ledger = open_ledger(story.hub.ledger_address, SystemClock())
     try:
         report = await regulator.reports.get("summary")
         verdict = await judge(story, ledger, report)

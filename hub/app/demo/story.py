@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numhub_client import AsyncClient, Event, PrivateKey, Retry
 
-from hub.app.demo.hub_process import HubProcess, free_port
+from hub.app.demo.hub_process import HubUnderTest, free_port
 from hub.app.demo.platforms import Endpoint, Platform, insist, receives_by_webhook
 from hub.app.demo.world import CarrierPlan, NightFile, Temper, World
 from hub.domain.lifecycle import CHINA, from_epoch
@@ -55,7 +55,7 @@ class Told:
 
 class Story:
     def __init__(
-        self, world: World, hub: HubProcess, keys: dict[str, Path], kills: int, tell: Tell, progress: Progress
+        self, world: World, hub: HubUnderTest, keys: dict[str, Path], kills: int, tell: Tell, progress: Progress
     ) -> None:
         self.world, self.hub, self.told = world, hub, Told()
         self._keys, self._kills, self._tell, self._progress = keys, kills, tell, progress
@@ -230,9 +230,9 @@ class Story:
             deadline = time.monotonic() + 20
             while self._share_received() < share and time.monotonic() < deadline:  # noqa: ASYNC110 - books have no event
                 await asyncio.sleep(0.05)
-            self._tell(f"kill -9 of the hub (pid {self.hub.pid}), {self._share_received():.0%} of all pairs delivered")
+            self._tell(f"kill -9 of {self.hub.next_victim}, {self._share_received():.0%} of all pairs delivered")
             await self.hub.kill()
-            self._tell("the hub is back")
+            self._tell("it is back")
 
     def _owed(self, platform: Platform) -> Counter[str]:
         """Rows per event type this platform must have received by now."""
