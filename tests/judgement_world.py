@@ -137,6 +137,9 @@ class SameFold:
     def position(self, partition: int) -> int:
         return len(self.log.records[partition])
 
+    def is_visible(self, position: Position) -> bool:
+        return self.log.records[position.partition][position.offset].headers[Header.kind] == "chunk"
+
     def subscribe(self, callback: Any) -> Callable[[], None]:
         self.callbacks.append(callback)
         return lambda: self.callbacks.remove(callback)

@@ -33,7 +33,7 @@ from hub.flow.tally import BatchClearance, BatchTally, Clearance
 from hub.ports.clock import Clock
 from hub.ports.codec import Chunk, Codec
 from hub.ports.ledger import CatalogueEntry, ChunkStanding, ClearanceRecord, Ledger
-from hub.ports.log import EventLog, Header, Record
+from hub.ports.log import EventLog, Header, Position, Record
 from hub.ports.metrics import Metrics
 from hub.ports.number_index import NumberIndex, Numbers, States
 
@@ -301,10 +301,18 @@ class Clear:
         return numbers, np.concatenate([chunk.generation for chunk in chunks])
 
     async def _catalogued(self, positions: Sequence[int]) -> None:
+        """Wait until every accepted record before ``positions`` is listed. Barriers and void records need no listing:
+        the catalogue passes over them with the next record that does."""
         deadline = self._clock.monotonic() + CATALOGUE_WITHIN
         while True:
             listed = await self._ledger.catalogue_positions()
-            if all(listed.get(partition, 0) >= position for partition, position in enumerate(positions)):
+            if all(
+                not any(
+                    self._fold.is_visible(Position(partition, offset))
+                    for offset in range(listed.get(partition, 0), position)
+                )
+                for partition, position in enumerate(positions)
+            ):
                 return
             if self._clock.monotonic() >= deadline:
                 raise Unavailable("The list of the batch's chunks lags behind; repeat in a moment.")

@@ -20,6 +20,7 @@ from hub.domain.policies import ClearancePolicy
 from hub.flow import judge as columns
 from hub.flow.clear import Clear
 from hub.flow.tally import Clearance
+from hub.ports.log import Header, Record
 from tests.judgement_world import CREATED, PARTITIONS, START, World
 
 A, B, C = 13800000001, 13800010002, 13800020003  # of three partitions
@@ -461,3 +462,15 @@ async def test_the_gate_of_released_lets_through_what_is_clear(world: World) -> 
 def test_the_world_began_before_now() -> None:
     """The fixtures' agreements are in force."""
     assert CREATED < START
+
+
+async def test_a_barrier_behind_the_last_record_needs_no_listing(world: World) -> None:
+    """Proving the log's end appends barriers, which no catalogue lists: they keep no batch waiting."""
+    world.batch("bat_1")
+    [record] = world.publish(EventType.release_scheduled, [A], batch="bat_1")
+    world.ledger.listed = {record.partition: record.offset + 1}
+    barrier = Record(record.partition, record.offset + 1, "bar_1", {Header.kind: "barrier"}, b"", 0)
+    world.log.records[record.partition].append(barrier)
+    await world.members.refresh()
+    assert (await clear_of(world).batch("cmcc", "bat_1")).record.wait == 1
+    assert world.clock.ticks < 1
