@@ -63,6 +63,8 @@ def test_the_package_is_installed_as_its_files_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     taken = {name for line in of("COPY") if "--from" not in line for name in line.split()[:-1]}
     assert {project["readme"], *project["license-files"], "pyproject.toml", "hub"} <= taken
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {*wheel["packages"], *wheel["force-include"]} <= taken
     assert "otel" in project["optional-dependencies"] and '".[otel]"' in of("RUN")[0]
     (python,) = of("ARG")
     version = python.removeprefix("PYTHON=")
