@@ -174,6 +174,7 @@ def test_every_variable_is_a_setting_and_the_values_are_good(docs: list[Doc], mo
                 patch.setenv(name, value)
             settings = load(host="0.0.0.0", data_dir=Path("/data"))
         assert settings.public_url.startswith("https://") and settings.kafka_bootstrap
+        assert settings.profile == "production" and not settings.dangerous_allow_unsafe_kafka
         (container,) = containers(doc)
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert {str(settings.data_dir), settings.keys_dir, str(Path(settings.kafka_ca_file).parent)} <= mounted
