@@ -261,7 +261,7 @@ class World:
         await self.fold.catch_up()
         return positions
 
-    async def until(self, condition: Callable[[], bool], within: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], within: float = 30.0) -> None:
         """Let things happen until ``condition`` holds."""
         async with asyncio.timeout(within):
             while not condition():

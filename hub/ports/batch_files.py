@@ -88,7 +88,7 @@ class BatchFiles(Protocol):
         ...
 
     async def read_slice(self, batch_id: str, number: int) -> Rows:
-        """Parse one slice (at most 1,000,000 rows) off the event loop."""
+        """Parse one slice (at most 500,000 rows) off the event loop."""
         ...
 
     async def save_plan(self, batch_id: str, name: str, columns: Columns) -> None:

@@ -202,7 +202,7 @@ async def served(door: Door) -> AsyncIterator[tuple[Talk, int]]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(data)
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 30)
         except ConnectionResetError:
             return b""
         finally:
@@ -292,6 +292,6 @@ async def test_stopping_lets_running_requests_finish(door: Door) -> None:
     stop.set()
     await asyncio.sleep(0.2)
     writer.write(GOOD[5:])
-    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(reader.read(), 30)).startswith(b"HTTP/1.1 200")
     writer.close()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 30)

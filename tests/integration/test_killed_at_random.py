@@ -44,7 +44,7 @@ APPS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 8 * KILLS)
+@pytest.mark.timeout(300 + 12 * KILLS)
 async def test_nothing_is_lost_changed_or_reordered_by_kills_at_random(tmp_path: Path) -> None:
     """However often the hub dies: every accepted event arrives or is parked, with the same bytes, in its order; every
     acknowledged answer is kept; repeats are recognised; clearance never says go too early."""
@@ -52,6 +52,7 @@ async def test_nothing_is_lost_changed_or_reordered_by_kills_at_random(tmp_path:
 
     def tell(text: str) -> None:
         sys.stdout.write(f"{time.monotonic() - began:5.1f} s  {text}\n")
+        sys.stdout.flush()
 
     tell(f"NUMHUB_TEST_SEED={SEED} NUMHUB_TEST_KILLS={KILLS}")
     random, history = Random(SEED), History()
@@ -84,7 +85,7 @@ async def test_nothing_is_lost_changed_or_reordered_by_kills_at_random(tmp_path:
         await kill_at_random(hub, random, KILLS, tell)
         stop.set()
         tell("the load ends")
-        await asyncio.wait_for(asyncio.gather(*load), 100)
+        await asyncio.wait_for(asyncio.gather(*load), 240)
         tell("draining")
         await drained(platforms, history, tasks)
         tell("asking for clearance of everything")
@@ -112,7 +113,8 @@ async def test_nothing_is_lost_changed_or_reordered_by_kills_at_random(tmp_path:
 
 
 async def drained(platforms: list[Platform], history: History, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait until everything accepted has arrived and is answered; what is still missing then, the checker names."""
+    """Wait until everything accepted has arrived and is answered, or nothing has moved for a minute; what is missing
+    then, the checker names."""
     live = {
         event_id: kind
         for call in history.calls
@@ -120,8 +122,12 @@ async def drained(platforms: list[Platform], history: History, tasks: list[async
         if event_id is not None
     }
     rows = sum(batch.accepted for batch in history.batches)
-    deadline = now() + DRAIN_WITHIN
-    while now() < deadline:
+    done, deadline = -1, 0.0
+    while True:
+        if (moved := len(history.deliveries) + len(history.answers)) != done:  # a busy machine is slow, not lossy
+            done, deadline = moved, now() + DRAIN_WITHIN
+        if now() > deadline:
+            return
         for task in tasks:
             assert not task.done(), f"a platform stopped working: {task}"
         if all(p.idle and _has_all(p, live, rows, history) for p in platforms):

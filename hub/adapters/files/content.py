@@ -20,9 +20,9 @@ from hub.domain.batches import ContentEncoding
 from hub.ports.batch_files import ContentProblem
 
 PIECE = 4 << 20
-SLICE_ROWS = 1_000_000
-SLICE_BYTES = 64 << 20
-SLICE_LINES = 4_000_000
+SLICE_ROWS = 500_000
+SLICE_BYTES = 32 << 20
+SLICE_LINES = 2_000_000
 LINE_LIMIT = 16 << 20
 RATIO_SLACK = 1 << 20
 """Output that is allowed before the ratio counts: a tiny file may compress extremely well."""

@@ -25,6 +25,7 @@ import polars as pl
 
 from hub.adapters.files import csv_rows, ndjson_rows
 from hub.adapters.files.content import Cutter, HashingReader, Limits, Slice, inflated, size_of
+from hub.adapters.files.memory import give_back
 from hub.domain.batches import ContentEncoding, ContentFormat
 from hub.domain.errors import BatchConflict, InvalidRequest, PayloadTooLarge, Unavailable
 from hub.domain.refusals import Refusal
@@ -178,6 +179,7 @@ class DiskBatchFiles:
             _write(home / f"slice-{number:05d}.json", json.dumps(asdict(summary)).encode())
             for plan in home.glob(f"plan-{number}.*.npz"):
                 plan.unlink()
+            give_back()
 
         await asyncio.to_thread(write)
 
