@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from hub.adapters.system.clock import ManualClock
 from hub.app.cli import batch as batch_command
 from hub.app.cli.listen import Forwarder, forward_feed, listen, new_session_secret
+from hub.app.cli.subscription import subscription
 
 N = 13800138000
 
@@ -123,6 +124,30 @@ def test_batch_commands_end_with_one_clear_line(run: Any, tmp_path: Path) -> Non
     unknown = run("status", "bat_unknown")
     assert unknown.exit_code == 1
     assert "Traceback" not in unknown.output
+
+
+def test_a_subscription_is_made_listed_paused_and_resumed(
+    hub: FakeHub, key_file: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull subscription works at once; a webhook's secret is shown once, and its endpoint must be proven."""
+
+    def call(*words: str) -> Any:
+        return CliRunner().invoke(
+            subscription, [*words, "--client-id", "shop", "--key", str(key_file)], env={"COLUMNS": "200"}
+        )
+
+    pull = call("add", "shop-app")
+    assert pull.exit_code == 0, pull.output
+    assert "active" in pull.output and "secret" not in pull.output
+    hook = call("add", "shop-app", "--mode", "webhook_full", "--endpoint", "https://shop.example/hook")
+    assert "whsec_" in hook.output and "unproven" in hook.output
+    listed = call("list").output
+    first = pull.output.split()[1]
+    assert first in listed and "https://shop.example/hook" in listed and "whsec_" not in listed
+    assert "paused" in call("pause", first).output
+    assert "active" in call("resume", first).output
+    unknown = call("pause", "sub_unknown")
+    assert unknown.exit_code == 1 and "Traceback" not in unknown.output
 
 
 @pytest.mark.parametrize(

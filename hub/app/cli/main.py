@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from hub.app.cli import batch, demo, keys, listen, login, operate, parties, policy, serve, topics
+from hub.app.cli import batch, demo, keys, listen, login, operate, parties, policy, serve, subscription, topics
 
 app = typer.Typer(
     name="numhub",
@@ -27,6 +27,7 @@ app.add_typer(parties.party, name="party")
 app.add_typer(parties.app, name="app")
 app.add_typer(parties.agreement, name="agreement")
 app.add_typer(batch.batch, name="batch")
+app.add_typer(subscription.subscription, name="subscription")
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(policy.policy, name="policy")
