@@ -268,7 +268,7 @@ def _subscribe(hub: FakeHub, request: httpx.Request) -> httpx.Response:
     made = hub.subscribe(body["app_id"], event_types=body.get("event_types"), start=body.get("start", "now"))
     made.mode, made.endpoint = body["mode"], body.get("endpoint")
     made.state = "active" if made.mode == "pull" else "unproven"
-    return httpx.Response(201, json=_shown(hub, made, secret=True))
+    return httpx.Response(201, json=_shown(hub, made, secret=made.mode != "pull"))
 
 
 def _shown(hub: FakeHub, one: FakeSubscription, *, secret: bool = False) -> dict[str, Any]:
