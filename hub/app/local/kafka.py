@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,13 +107,16 @@ class LocalKafka:
 
     # ---- life
 
-    def start(self, within: float = 90.0) -> Self:
-        """Start what is not running; returns when every broker is known to every other."""
+    def start(self, within: float = 90.0, *, only: Sequence[bool] = ()) -> Self:
+        """Start what is not running; returns when every broker is known to every other. ``only`` marks the nodes to
+        start, where the others run as children of another process."""
+        chosen = [node for node, mine in zip(self.nodes, only or [True] * len(self.nodes), strict=True) if mine]
         self._format()
-        for node in self.nodes:
+        for node in chosen:
             node.start()
-        for number in range(1, len(self.nodes) + 1):
-            self._wait_for(number, len(self.nodes), within)
+        for number, node in enumerate(self.nodes, 1):
+            if node in chosen:
+                self._wait_for(number, len(self.nodes), within)
         return self
 
     def start_node(self, number: int, within: float = 90.0) -> None:

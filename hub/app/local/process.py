@@ -81,7 +81,7 @@ class Child:
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name, self.log = name, log
-        self._argv, self._cwd, self._outlive, self._stop_signal = list(argv), cwd, outlive, stop_signal
+        self._argv, self._cwd, self._outlive, self.stop_signal = list(argv), cwd, outlive, stop_signal
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
@@ -142,7 +142,7 @@ class Child:
             return
         assert self._process is not None
         self.resume()
-        self._process.send_signal(self._stop_signal)
+        self._process.send_signal(self.stop_signal)
         try:
             self._process.wait(within)
         except subprocess.TimeoutExpired:
