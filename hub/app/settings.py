@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     token_requests_per_minute: Annotated[int, Field(ge=1)] = 120
     body_limit: Annotated[int, Field(ge=65_536, le=64 << 20)] = 1 << 20
     bulk_appends_in_flight: Annotated[int, Field(ge=1, le=64)] = 4
+    live_lag_limit: Annotated[float, Field(ge=0, le=3600)] = 5.0
     reader_cache_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     max_upload_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     delivery_timeout: Annotated[float, Field(ge=1, le=60)] = 15.0

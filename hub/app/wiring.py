@@ -165,7 +165,6 @@ class Hub:
     def _gauges(self) -> None:
         for partition in range(self.log.partitions):
             self.metrics.set("numhub_fold_position", self.fold.position(partition), partition=str(partition))
-        self.metrics.set("numhub_index_numbers", self.index.count())
 
 
 @contextlib.asynccontextmanager
@@ -255,7 +254,10 @@ async def build(
         ledger, files, members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
         in_flight=settings.bulk_appends_in_flight, alone=None if holder is None else holder.alone_at("batch"),
     )  # fmt: skip
-    events = Events(members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared)
+    events = Events(
+        members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
+        lag=dispatcher.live_lag, lag_limit=settings.live_lag_limit,
+    )  # fmt: skip
 
     context = Context(
         clock=clock,

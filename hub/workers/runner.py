@@ -84,6 +84,7 @@ class Runner:
         self.open = False
         self.fence: Fence = (0, 0)
         self.held = 0  # > 0: somebody moves its cursors; it stays closed
+        self.live_lag, self.live_at = 0.0, float("-inf")  # age of the live record delivered last, and when that was
 
     def _new_gate(self) -> Gate:
         longest = max((wait.total_seconds() for wait in self.kit.push.schedule), default=0.0)
@@ -336,6 +337,7 @@ class Lane(_Turn):
                 if self.live:
                     seconds = kit.clock.now().timestamp() - record.appended_at_ms / 1000
                     kit.metrics.observe("numhub_delivery_seconds", max(seconds, 0.0))
+                    runner.live_lag, runner.live_at = seconds, kit.clock.monotonic()
             case RetryAt(reason=reason, status=status):
                 if self._recall:
                     await self._remember(record)

@@ -1,5 +1,8 @@
 """``python -m tests.bench NAME [--stack embedded] [--repeat N] [--json]``: the hub's figures beside their bounds.
 
+``python -m tests.bench --guard [NAME]`` holds short forms against the committed ratios; ``NAME --growth`` tells how
+time and memory grow with the work.
+
 Exit code 0 whatever the figures are; 1 if the hub did not do what was asked; 2 for what cannot be run.
 """
 
@@ -13,6 +16,7 @@ import time
 
 import uvloop
 
+from tests.bench import growth, guard
 from tests.bench.processes import environment
 from tests.bench.shape import Result, median_of
 
@@ -21,7 +25,7 @@ BENCHES = ("ingest", "fanout", "nation", "live", "answers", "check", "storage", 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("name", help=", ".join(BENCHES))
+    parser.add_argument("name", nargs="?", help=", ".join(BENCHES))
     parser.add_argument("--stack", choices=("embedded", "services"), default="embedded")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run N times, report the median run")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -29,7 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="another size, e.g. --set rows=100000"
     )
     parser.add_argument("--full", action="store_true", help="nation: the whole year, hours on a small machine")
+    parser.add_argument("--guard", action="store_true", help="short forms against baseline.json; exit code 1 if slower")
+    parser.add_argument("--write", action="store_true", help="with --guard: measure a new baseline")
+    parser.add_argument("--growth", action="store_true", help="sizes x 1, x 10, x 100 and the exponents")
     options = parser.parse_args(arguments)
+    if options.guard:
+        only = [options.name] if options.name else []
+        return guard.write(only) if options.write else guard.guard(only)
     if options.name not in BENCHES:
         return _refuse(f"{options.name} is no bench; there are {', '.join(BENCHES)}")
     if options.stack != "embedded":
@@ -42,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.name != "nation":
             return _refuse("--full is for nation")
         sizes["full"] = True
+    if options.growth:
+        return growth.report(options.name, options.json)
     results = []
     for turn in range(max(options.repeat, 1)):
         if turn:

@@ -45,7 +45,7 @@ async def run(rows: int = 1_000_000, open_numbers: int = 10_000_000, whole_days:
         here.remove()
     if batch["state"] != "committed" or batch["rows_accepted"] != rows:
         raise RuntimeError(f"not every row was accepted: {batch}")
-    read = _polars_seconds(content)
+    read, read_cpu = _polars_seconds(content)
     return Result(
         name="ingest",
         main="rows_per_s",
@@ -61,8 +61,8 @@ async def run(rows: int = 1_000_000, open_numbers: int = 10_000_000, whole_days:
             "hub_memory_before_mib": before,
             "hub_memory_peak_mib": peak,
         },
-        bound={"polars_read_rows_per_s": rows / read},
-        ratio={"of_polars_read": read / seconds},
+        bound={"polars_read_rows_per_s": rows / read, "polars_read_rows_per_cpu_s": rows / read_cpu},
+        ratio={"of_polars_read": read / seconds, "of_polars_read_cpu": read_cpu / hub_cpu},
         settings={
             "rows": rows,
             "open_numbers": open_numbers,
@@ -103,11 +103,11 @@ async def publish(
             await asyncio.sleep(0.02)
 
 
-def _polars_seconds(content: bytes) -> float:
-    """The best of three, as texts, which is how any judge of rows must read them."""
+def _polars_seconds(content: bytes) -> tuple[float, float]:
+    """Seconds and CPU, the best of three, as texts, which is how any judge of rows must read them."""
     times = []
     for _ in range(3):
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         pl.read_csv(io.BytesIO(content), infer_schema=False)
-        times.append(time.monotonic() - began)
-    return min(times)
+        times.append((time.monotonic() - began, time.process_time() - cpu))
+    return min(seconds for seconds, _ in times), min(cpu for _, cpu in times)

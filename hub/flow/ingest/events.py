@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from hub.domain.errors import Forbidden, IdempotencyInProgress, IdempotencyMismatch
+from hub.domain.errors import Forbidden, IdempotencyInProgress, IdempotencyMismatch, TooManyRequests
 from hub.domain.events import EventType, Lane
 from hub.domain.refusals import BY_NUMBER, Refusal
 from hub.flow.append import Writer
@@ -40,6 +41,8 @@ from hub.ports.number_index import NumberIndex
 from hub.ports.number_plan import NumberPlan
 
 MAX_TRIES = 8
+RETRY_AT_MOST = 30
+"""Seconds a caller that is pushed back is asked to wait at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,12 @@ class Events:
         clock: Clock,
         metrics: Metrics,
         cleared: Cleared,
+        lag: Callable[[], float] = lambda: 0.0,
+        lag_limit: float = 0.0,
     ) -> None:
+        """``lag``: seconds by which live events reach their receivers late; beyond ``lag_limit`` (0 = never) callers
+        are pushed back, so that what is accepted does not grow old without bound."""
+        self._lag, self._lag_limit = lag, lag_limit
         self._members, self._log, self._index, self._fold, self._writer = members, log, index, fold, writer
         self._codec, self._plan, self._clock, self._metrics = codec, plan, clock, metrics
         self._cleared = cleared
@@ -105,8 +113,10 @@ class Events:
         """One verdict per item, in order, each final: accepted means appended and folded.
 
         Raises Forbidden (the caller is no carrier), IdempotencyMismatch (something was accepted
-        under this key in another call), IdempotencyInProgress, Unavailable (repeat with the same key).
+        under this key in another call), IdempotencyInProgress, TooManyRequests (more is accepted than can be
+        delivered), Unavailable (repeat with the same key).
         """
+        self._push_back()
         publishers = self._publishers(caller_id, items)
         call = (caller_id, idempotency_key)
         if call in self._in_progress:
@@ -133,6 +143,14 @@ class Events:
             if verdict.refusal is not None:
                 self._metrics.count("numhub_rows_refused_total", reason=verdict.refusal.value)
         return [verdicts[place] for place in range(len(items))]
+
+    def _push_back(self) -> None:
+        lag = self._lag() if self._lag_limit else 0.0
+        if lag > self._lag_limit:
+            wait = min(max(math.ceil(lag), 1), RETRY_AT_MOST)
+            raise TooManyRequests(
+                "Live events are accepted faster than they can be delivered; nothing was taken in.", retry_after=wait
+            )
 
     def _publishers(self, caller_id: str, items: Sequence[Item]) -> dict[str | None, Publisher]:
         """The caller, and whom it may act for, by what the items name; raises Forbidden if it is no carrier."""

@@ -100,7 +100,7 @@ class Slices:
         order, rank = await asyncio.to_thread(arrange, job, self._log.partitions)
         chunks = 0
         for turn in range(MAX_ROUNDS):
-            places = order[rank == turn]
+            places = await asyncio.to_thread(_of_turn, order, rank, turn)
             if not len(places):
                 break
             chunks += await self._round(job, turn, places)
@@ -140,17 +140,7 @@ class Slices:
         now = int(self._clock.now().timestamp())
         event, found = await asyncio.to_thread(self._judge, job, places, now)
         await self._ask_clearance(job, places, event, found)
-        good = found.refusal == 0
-        # chunks are of one event type: bring the types together, within each the order stays
-        kept = np.flatnonzero(good)
-        kept = kept[np.argsort(event[kept], kind="stable")]
-        plan: Plan = {name: getattr(found, name)[kept] for name in _COLUMNS}
-        return plan | {
-            "row": places[kept],
-            "reported_at": np.array([now]),
-            "refused": places[~good],
-            "refusal": found.refusal[~good],
-        }
+        return await asyncio.to_thread(plan_of, places, event, found, now)
 
     def _judge(self, job: Job, places: Places, now: int) -> tuple[npt.NDArray[np.uint8], Judgement]:
         """Rows at ``places``, sorted by (partition, number) and unique. All of them in one go, per event type."""
@@ -244,6 +234,25 @@ class Slices:
                 return True
         job.refusal[plan["row"][at]] = Refusal.number_changed_meanwhile.number
         return False
+
+
+def _of_turn(order: Places, rank: Places, turn: int) -> Places:
+    places: Places = order[rank == turn]
+    return places
+
+
+def plan_of(places: Places, event: npt.NDArray[np.uint8], found: Judgement, now: int) -> Plan:
+    """Accepted rows by event type, since chunks are of one type; within each the order stays. Milliseconds for many."""
+    good = found.refusal == 0
+    kept = np.flatnonzero(good)
+    kept = kept[np.argsort(event[kept], kind="stable")]
+    plan: Plan = {name: getattr(found, name)[kept] for name in _COLUMNS}
+    return plan | {
+        "row": places[kept],
+        "reported_at": np.array([now]),
+        "refused": places[~good],
+        "refusal": found.refusal[~good],
+    }
 
 
 def arrange(job: Job, partitions: int) -> tuple[Places, Places]:
