@@ -226,8 +226,8 @@ async def build(
         directory, ledger, log, fold, members, sender, envelope, clock, random, make_secret, guarded.check_url
     )
     holder = shards = None
-    if settings.shared:
-        holder = Holder(ledger.leases(), node_id(data), clock, random, settings.lease_seconds)
+    if settings.shared:  # leases run by the database's time, whatever the clock of the hub says
+        holder = Holder(ledger.leases(), node_id(data), SystemClock(), random, settings.lease_seconds)
         shards = Shards(holder, metrics)
     withdrawals = Withdrawals(index, codec, clock)
     schedule = tuple(timedelta(seconds=s) for s in settings.push_retry_after) or RETRY_AFTER

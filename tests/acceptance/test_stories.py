@@ -11,6 +11,7 @@ import pytest
 from numhub_client.errors import Forbidden, NotFound, SignatureInvalid, TokenRefused
 
 from hub.domain.parties import AppClass
+from tests.acceptance.conftest import Stack
 from tests.factories import TODAY, Town, event, holds, night_file, silent, town, until
 
 N = 13_800_000_000
@@ -20,8 +21,8 @@ LONG_AGO = TODAY - timedelta(days=100)
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Town]:
-    async with town(tmp_path) as opened:
+async def place(tmp_path: Path, stack: Stack) -> AsyncIterator[Town]:
+    async with town(tmp_path, **stack) as opened:
         yield opened
 
 
