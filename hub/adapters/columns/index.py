@@ -160,7 +160,7 @@ class ColumnIndex:
             self._store.open_levels(table, runs)
         self._tables, self._ids = tables, ids
         self._positions = list(manifest.positions)
-        self._skipped = [set(offsets) for offsets in manifest.skipped]
+        self._skipped = [offsets.copy() for offsets in manifest.skipped]
         self._unsaved = 0
 
     def _manifest(self) -> Manifest:
@@ -168,7 +168,7 @@ class ColumnIndex:
         return Manifest(
             self._log_id,
             list(self._positions),
-            [sorted(offsets) for offsets in self._skipped],
+            [offsets.copy() for offsets in self._skipped],
             [_runs(table) for table in self._tables],
             _runs(self._ids),
         )

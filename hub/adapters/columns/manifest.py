@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, field
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import orjson
+from pyroaring import BitMap
 
 from hub.adapters.columns.level import RunInfo
 
-FORMAT = 1
+FORMAT = 2
 FILE = "manifest.json"
 
 
@@ -27,7 +29,7 @@ class UnusableManifest(Exception):
 class Manifest:
     log_id: str
     positions: list[int]  # per partition the next offset to fold
-    skipped: list[list[int]]  # per partition, ascending
+    skipped: list[BitMap]  # per partition the offsets of void records, repeats and barriers: about a bit each
     runs: list[list[RunInfo]] = field(default_factory=list)  # per partition, newest first
     ids: list[RunInfo] = field(default_factory=list)
     names_given: int = 0  # run names count up and are never used twice
@@ -37,7 +39,9 @@ class Manifest:
 
 
 def save(directory: Path, manifest: Manifest) -> None:
-    content = orjson.dumps({"format": FORMAT, **asdict(manifest)})
+    said = {field.name: getattr(manifest, field.name) for field in fields(manifest)}
+    said["skipped"] = [b64encode(offsets.serialize()).decode("ascii") for offsets in manifest.skipped]
+    content = orjson.dumps({"format": FORMAT, **said})
     temporary = directory / (FILE + ".new")
     with temporary.open("wb") as file:
         file.write(_digest(content) + b"\n" + content)
@@ -58,6 +62,7 @@ def load(directory: Path, log_id: str, partitions: int) -> Manifest:
     raw = orjson.loads(content)
     if raw.pop("format", None) != FORMAT:
         raise UnusableManifest("it is of another version")
+    raw["skipped"] = [BitMap.deserialize(b64decode(text)) for text in raw["skipped"]]
     raw["runs"] = [[RunInfo(**run) for run in runs] for runs in raw["runs"]]
     raw["ids"] = [RunInfo(**run) for run in raw["ids"]]
     manifest = Manifest(**raw)

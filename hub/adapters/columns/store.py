@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyroaring import BitMap
+
 from hub.adapters.columns.level import DamagedRun, Level, RunInfo, merge_pieces, open_run, remove_run, write_run
 from hub.adapters.columns.manifest import Manifest, UnusableManifest, load, save
 from hub.adapters.columns.table import Table
@@ -37,8 +39,8 @@ class Store:
         return any(self._directory.glob("*.keys"))
 
     def empty(self) -> Manifest:
-        nothing: list[list[int]] = [[] for _ in range(self._partitions)]
-        return Manifest(self._log_id, [0] * self._partitions, nothing, [[] for _ in range(self._partitions)])
+        nothing: list[list[RunInfo]] = [[] for _ in range(self._partitions)]
+        return Manifest(self._log_id, [0] * self._partitions, [BitMap() for _ in range(self._partitions)], nothing)
 
     def load(self) -> Manifest:
         """Raises UnusableManifest with the reason."""

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 def _trimmer() -> Callable[[int], int] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):  # not glibc
         return None
+    return trim
 
 
 _trim = _trimmer()
