@@ -1,112 +1,21 @@
-"""Strict JSON at the door: what two parsers could read differently is not read at all.
-
-UTF-8 without a byte order mark, one value, no duplicate keys, depth <= 16 (judged before anything is parsed), no NaN
-or Infinity, no integer of more than 18 digits, no NUL and no lone surrogate in any text.
-"""
+"""Strict JSON at the door: bodies are read by `hub.wire.strict_json`, and by nothing else before it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any, Final, NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from hub.domain.errors import InvalidRequest
+from hub.wire.strict_json import MAX_DEPTH, MAX_DIGITS, parse
 
-MAX_DEPTH = 16
-MAX_DIGITS = 18
+__all__ = ["ABSENT", "MAX_DEPTH", "MAX_DIGITS", "StrictRoute", "judge_content_type", "parse", "read_json", "strict"]
+
 _IN_THREAD_FROM = 128 << 10  # bytes: larger bodies would hold the loop for milliseconds
-
-_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-_LONG_DIGITS = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
-_SUSPECT = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
-
-
-class _Refused(ValueError):
-    pass
-
-
-def parse(body: bytes) -> Any:
-    """The value in ``body``. Raises InvalidRequest (code ``invalid_json``) whose message repeats nothing of it."""
-    try:
-        _judge_depth(body)
-        text = body.decode("utf-8")
-        if text.startswith("\ufeff"):
-            _refuse("a byte order mark is not allowed")
-        parse_int = _bounded_int if _LONG_DIGITS.search(body) else None
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=lambda _: _refuse("NaN and Infinity are not JSON"),
-            parse_float=_finite,
-            parse_int=parse_int,
-        )
-        if _SUSPECT.search(body):
-            _judge_texts(value)
-    except UnicodeDecodeError:
-        raise InvalidRequest("The body is not UTF-8.", code="invalid_json") from None
-    except _Refused as refused:
-        raise InvalidRequest(f"The body is not strict JSON: {refused}.", code="invalid_json") from None
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not JSON (at character {error.pos}).", code="invalid_json") from None
-    return value
-
-
-def _refuse(why: str) -> NoReturn:
-    raise _Refused(why)
-
-
-def _judge_depth(body: bytes) -> None:
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    depth = 0
-    for token in _TOKENS.finditer(body):
-        first = body[token.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                _refuse(f"it is nested more than {MAX_DEPTH} levels deep")
-        elif first in b"]}":
-            depth -= 1
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        _refuse("an object has the same key twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text) if len(text) <= 64 else math.inf
-    return value if math.isfinite(value) else _refuse("a number is out of range")
-
-
-def _bounded_int(text: str) -> int:
-    return int(text) if len(text.lstrip("-")) <= MAX_DIGITS else _refuse("a number is out of range")
-
-
-def _judge_texts(value: Any) -> None:
-    for text in _texts(value):
-        if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
-            _refuse("a text holds a NUL or half a character")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, member in value.items():
-            yield key
-            yield from _texts(member)
-    elif isinstance(value, list):
-        for member in value:
-            yield from _texts(member)
 
 
 def judge_content_type(request: Request) -> None:

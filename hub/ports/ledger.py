@@ -38,12 +38,15 @@ __all__ = [
     "Cursor",
     "DirectorySnapshot",
     "Directory",
+    "IngressPositions",
     "Ledger",
+    "OutboxEntry",
     "ParkedChunk",
     "Receipt",
     "RedriveOrder",
     "RenewalRecord",
     "Rows",
+    "Told",
     "Waiver",
     "replace",
 ]
@@ -278,6 +281,37 @@ class RenewalRecord:
     due_approximate: bool  # the calendar of working days did not reach that far: Mon-Fri counted
 
 
+# ---- the parties' topics ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPositions:
+    """How far a carrier's own topic has been taken in: partition -> next offset, of the topic with this id."""
+
+    topic_id: str
+    offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """An answer that waits to be told on the topics. ``place``: which of the pair's answers, from 0."""
+
+    number: int
+    subscription_id: str
+    chunk_id: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a carrier was told last of one chunk and app class: ``version`` counts, ``digest`` is of the content."""
+
+    chunk_id: str
+    app_class: str
+    version: int
+    digest: bytes
+
+
 class Ledger(Protocol):
     # -- cursors and receipts
     async def open_cursors(self, cursors: Sequence[Cursor]) -> None:
@@ -383,6 +417,31 @@ class Ledger(Protocol):
     async def put_renewal(self, renewal: RenewalRecord) -> None: ...
 
     async def renewal(self, renewal_id: str) -> RenewalRecord | None: ...
+
+    # -- the parties' topics
+    async def ingress_positions(self, carrier_id: str) -> IngressPositions | None:
+        """None if nothing was ever taken in, or the positions were forgotten."""
+        ...
+
+    async def move_ingress(self, carrier_id: str, positions: IngressPositions) -> None:
+        """A position never moves backwards, and never into another topic: then nothing is changed."""
+        ...
+
+    async def forget_ingress(self, carrier_id: str) -> bool:
+        """An operator's act: the topic is taken in from its beginning again. True if there was something to forget."""
+        ...
+
+    async def outbox(self, after: int = 0, limit: int = 500) -> list[OutboxEntry]:
+        """Answers not told yet, with a number above ``after``, ascending. Empty unless the ledger keeps an outbox."""
+        ...
+
+    async def outbox_size(self) -> int: ...
+
+    async def told(self, chunk_ids: Sequence[str]) -> list[Told]: ...
+
+    async def settle_outbox(self, numbers: Sequence[int], told: Sequence[Told] = ()) -> None:
+        """The brokers have it: delete the entries and note what carriers were told, together."""
+        ...
 
     # -- reports: rows of plain values, see flow.report for their meaning
     async def report(self, name: str, **filters: Any) -> list[dict[str, Any]]:

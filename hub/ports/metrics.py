@@ -38,6 +38,11 @@ MetricName = Literal[
     "numhub_data_free_bytes",
     "numhub_data_size_bytes",
     "numhub_shards_held",
+    "numhub_ingress_records_total",
+    "numhub_ingress_quarantined_total",
+    "numhub_ingress_stopped",
+    "numhub_ingress_behind",
+    "numhub_outbox_waiting",
 ]
 
 
@@ -85,6 +90,11 @@ METRICS: dict[MetricName, Metric] = {
     "numhub_data_free_bytes": Metric("gauge", "bytes free where data_dir is"),
     "numhub_data_size_bytes": Metric("gauge", "bytes that the file system of data_dir holds in all"),
     "numhub_shards_held": Metric("gauge", "shards of subscriptions that this process delivers for"),
+    "numhub_ingress_records_total": Metric("counter", "records of carriers' own topics by outcome", ("outcome",)),
+    "numhub_ingress_quarantined_total": Metric("counter", "records of carriers' topics set aside whole", ("reason",)),
+    "numhub_ingress_stopped": Metric("gauge", "1 while a carrier's ingress cannot go on by itself", ("carrier",)),
+    "numhub_ingress_behind": Metric("gauge", "records of a carrier's topic not taken in yet", ("carrier",)),
+    "numhub_outbox_waiting": Metric("gauge", "answers not yet told on the topics"),
 }
 
 

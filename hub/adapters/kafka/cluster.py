@@ -19,7 +19,7 @@ from typing import Any, Literal
 from aiokafka import errors as kafka
 from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts, create_conn
 
-from hub.adapters.kafka.errors import REFUSED, told, translating
+from hub.adapters.kafka.errors import REFUSED, TopicMissing, told, translating
 from hub.adapters.kafka.messages import TopicRequest
 from hub.domain.errors import LogReplaced, LogUnavailable
 
@@ -89,6 +89,11 @@ class Cluster:
         self.on_replaced: Callable[[], None] = lambda: None
 
     @property
+    def known(self) -> bool:
+        """Has the topic been found yet?"""
+        return self._topology is not None
+
+    @property
     def topology(self) -> Topology:
         if self.replaced is not None:
             raise self.replaced
@@ -154,7 +159,7 @@ class Cluster:
         if code:
             error = kafka.for_code(code)
             if error is kafka.UnknownTopicOrPartitionError:
-                raise LogUnavailable(
+                raise TopicMissing(
                     f"Kafka has no topic {self.topic}; make it with `numhub topics apply` (or wait, if it was deleted)"
                 )
             with translating():

@@ -11,6 +11,11 @@ from aiokafka import errors as kafka
 
 from hub.domain.errors import LogUnavailable, PayloadTooLarge, PositionExpired
 
+
+class TopicMissing(LogUnavailable):
+    """There is no such topic."""
+
+
 NOT_TAKEN: tuple[type[Exception], ...] = (
     kafka.UnknownTopicOrPartitionError,
     kafka.LeaderNotAvailableError,

@@ -190,15 +190,25 @@ class FetchById(Request[_FetchRequest]):  # type: ignore[misc]
     API_KEY = 1
 
     def __init__(
-        self, topic_id: uuid.UUID, offsets: dict[int, int], *, wait_ms: int, partition_bytes: int, total_bytes: int
+        self,
+        topic_id: uuid.UUID,
+        offsets: dict[int, int],
+        *,
+        wait_ms: int,
+        partition_bytes: int,
+        total_bytes: int,
+        committed: bool = False,
     ) -> None:
+        """``committed``: nothing beyond an open transaction; what was aborted is told apart in the answer."""
+        self._committed = committed
         self._topic_id, self._offsets, self._wait_ms = topic_id, offsets, wait_ms
         self._partition_bytes, self._total_bytes = partition_bytes, total_bytes
 
     def build(self, request_struct_class: Any) -> Any:
         asked: list[Any] = [(p, -1, offset, -1, -1, self._partition_bytes, {}) for p, offset in self._offsets.items()]
         topics: list[Any] = [(self._topic_id, asked, {})]
-        return request_struct_class(-1, self._wait_ms, 1, self._total_bytes, 0, 0, -1, topics, [], "", {})
+        isolation = 1 if self._committed else 0
+        return request_struct_class(-1, self._wait_ms, 1, self._total_bytes, isolation, 0, -1, topics, [], "", {})
 
 
 class _AlterResponse(Response):  # type: ignore[misc]

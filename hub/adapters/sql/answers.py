@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, tuple_
 
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.packing import apply_exceptions, pack_exceptions, unpack_exceptions
-from hub.adapters.sql.schema import answer_tallies, answers, chunk_keys, subscription_keys
+from hub.adapters.sql.schema import answer_outbox, answer_tallies, answers, chunk_keys, subscription_keys
 from hub.adapters.sql.statements import slices, two_columns
 from hub.domain.dispositions import BY_NUMBER
 from hub.domain.errors import InvalidRequest
@@ -25,6 +25,7 @@ Pair = tuple[int, int]  # subscription_no, chunk_no
 _CODES = 1 + max(BY_NUMBER)
 _add_answer = insert(answers)
 _add_tally = insert(answer_tallies)
+_to_tell = insert(answer_outbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,11 @@ class _Fact(NamedTuple):
     exceptions: bytes | None
 
 
-def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]]) -> list[list[bool]]:
-    """Carry out many calls with few statements; per call and answer whether it was new."""
+def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]], outbox: bool = False) -> list[list[bool]]:
+    """Carry out many calls with few statements; per call and answer whether it was new.
+
+    ``outbox``: note each new answer there, so that it is told on the topics once this transaction is committed.
+    """
     subscription_no = keys.subscriptions(conn, {item.answer.subscription_id for call in calls for item in call})
     chunk_no = keys.chunks(conn, {item.answer.chunk_id: item.answer.position for call in calls for item in call})
 
@@ -84,6 +88,11 @@ def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]]) ->
         conn.execute(_add_answer, [_row(pair, place, item) for pair, place, item in fresh])
         if tallies:
             conn.execute(_add_tally, tallies)
+        if outbox:
+            conn.execute(
+                _to_tell,
+                [{"subscription_no": pair[0], "chunk_no": pair[1], "place": place} for pair, place, _ in fresh],
+            )
     return results
 
 

@@ -19,6 +19,7 @@ from hub.adapters.sql import (
     redrives,
     renewals,
     reports,
+    topics,
 )
 from hub.adapters.sql.directory import SqlDirectory
 from hub.adapters.sql.engine import open_database
@@ -36,10 +37,13 @@ from hub.ports.ledger import (
     ClearanceRecord,
     Cursor,
     DeliveryRow,
+    IngressPositions,
+    OutboxEntry,
     ParkedChunk,
     Receipt,
     RedriveOrder,
     RenewalRecord,
+    Told,
     Waiver,
 )
 from hub.ports.metrics import Metrics
@@ -52,6 +56,9 @@ _INLINE_ROWS = 20_000
 
 class SqlLedger:
     """Several processes may open the same database. `close` also ends the directory opened with it."""
+
+    keeps_outbox = False
+    """Set it where somebody publishes answers on the topics: what nobody takes out would only grow."""
 
     def __init__(self, runner: Runner, keys: Keys, clock: Clock) -> None:
         self._runner, self._keys, self._clock = runner, keys, clock
@@ -161,7 +168,7 @@ class SqlLedger:
         return await self._runner.write_bulk(self._answer, call)
 
     def _answer(self, conn: Connection, calls: list[list[answers.Prepared]]) -> list[list[bool]]:
-        return answers.answer(conn, self._keys, calls)
+        return answers.answer(conn, self._keys, calls, self.keeps_outbox)
 
     async def standings(
         self, chunks: Sequence[tuple[str, int]], subscription_ids: Sequence[str]
@@ -205,6 +212,29 @@ class SqlLedger:
 
     async def renewal(self, renewal_id: str) -> RenewalRecord | None:
         return await self._runner.read(lambda conn: renewals.one(conn, renewal_id))
+
+    # -- the parties' topics
+
+    async def ingress_positions(self, carrier_id: str) -> IngressPositions | None:
+        return await self._runner.read(lambda conn: topics.positions(conn, carrier_id))
+
+    async def move_ingress(self, carrier_id: str, positions: IngressPositions) -> None:
+        await self._runner.write(lambda conn: topics.move(conn, carrier_id, positions))
+
+    async def forget_ingress(self, carrier_id: str) -> bool:
+        return await self._runner.write(lambda conn: topics.forget(conn, carrier_id))
+
+    async def outbox(self, after: int = 0, limit: int = 500) -> list[OutboxEntry]:
+        return await self._runner.read(lambda conn: topics.outbox(conn, after, limit))
+
+    async def outbox_size(self) -> int:
+        return await self._runner.read(topics.outbox_size)
+
+    async def told(self, chunk_ids: Sequence[str]) -> list[Told]:
+        return await self._runner.read(lambda conn: topics.told(conn, chunk_ids))
+
+    async def settle_outbox(self, numbers: Sequence[int], told: Sequence[Told] = ()) -> None:
+        await self._runner.write(lambda conn: topics.settle(conn, numbers, told))
 
     # -- reports
 

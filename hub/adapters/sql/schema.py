@@ -410,3 +410,34 @@ renewals = Table(
     Column("due_approximate", Boolean, nullable=False),
     Index("renewals_by_day", "day"),
 )
+
+# ---- the parties' topics ---------------------------------------------------------------------------------------
+
+# How far each carrier's own topic has been taken in. Another topic id is another topic: no offset means the same there.
+ingress_positions = Table(
+    "ingress_positions",
+    metadata,
+    Column("carrier_id", Text, primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("topic_id", Text, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+)
+
+# Answers that have not been told on the topics yet: written with the answer, deleted when the brokers have it.
+answer_outbox = Table(
+    "answer_outbox",
+    metadata,
+    Column("outbox_no", _Key, primary_key=True),
+    Column("subscription_no", BigInteger, nullable=False),
+    Column("chunk_no", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+)
+
+# What a carrier was told last of a chunk and an app class.
+answers_told = _clustered(
+    "answers_told",
+    Column("chunk_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("app_class", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)

@@ -13,11 +13,19 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 
-from hub.domain.errors import Forbidden, IdempotencyInProgress, IdempotencyMismatch, TooManyRequests
-from hub.domain.events import EventType, Lane
+from hub.domain.errors import (
+    Forbidden,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    InvalidNumber,
+    TooManyRequests,
+)
+from hub.domain.events import EventType, Lane, TerminateReason
+from hub.domain.numbers import PhoneNumber
 from hub.domain.refusals import BY_NUMBER, Refusal
 from hub.flow.append import Writer
 from hub.flow.barrier import caught_up
@@ -44,6 +52,8 @@ MAX_TRIES = 8
 RETRY_AT_MOST = 30
 """Seconds a caller that is pushed back is asked to wait at most."""
 
+_REASONS = {None: 0} | {reason: place for place, reason in enumerate(TerminateReason, start=1)}
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -59,6 +69,25 @@ class Item:
     release_planned_at: int = 0
     reason: int = 0
     acting_for: str | None = None
+
+    @classmethod
+    def said(
+        cls,
+        number: str,
+        event_type: EventType,
+        occurred_at: datetime,
+        terminated_at: datetime | None = None,
+        release_planned_at: datetime | None = None,
+        reason: TerminateReason | None = None,
+        acting_for: str | None = None,
+    ) -> Item:
+        """From what a carrier wrote; a number that cannot be read spoils this item only."""
+        try:
+            national = PhoneNumber.parse(number).national
+        except InvalidNumber:
+            national = 0
+        occurred, ended, planned = map(_epoch, (occurred_at, terminated_at, release_planned_at))
+        return cls(national, event_type, occurred, ended, planned, _REASONS[reason], acting_for)
 
     @property
     def digest(self) -> str:
@@ -76,11 +105,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``refusal`` None: the event stands in the log under ``event_id``."""
+    """``refusal`` None: the event stands in the log under ``event_id``. ``id_reused``: the carrier gave this id to
+    something else before, so nothing was judged."""
 
     event_id: str
     refusal: Refusal | None = None
     detail: str | None = None
+    id_reused: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        return self.refusal is None and not self.id_reused
 
 
 class Events:
@@ -135,14 +170,58 @@ class Events:
                 elif item.acting_for not in publishers:
                     verdicts[place] = Verdict(name, Refusal.not_acting_for)
             rest = [place for place in range(len(items)) if place not in verdicts]
+            digests = [digest] * len(items)
             for turn in _rounds(items, rest):
-                verdicts |= await self._take_in(turn, items, names, publishers, digest)
+                verdicts |= await self._take_in(turn, items, names, publishers, digests)
         finally:
             self._in_progress.discard(call)
+        return self._counted(verdicts)
+
+    async def publish_each(self, caller_id: str, keyed: Sequence[tuple[str, Item]]) -> list[Verdict]:
+        """Items that stand each under a key of its own: the same events as so many calls of `publish` with one item.
+
+        In the order given; all of them are appended together. A key used for another item before, or earlier in
+        ``keyed``, is told in its verdict and nothing else suffers. Raises Forbidden, TooManyRequests, Unavailable
+        (repeat all).
+        """
+        self._push_back()
+        items = [item for _, item in keyed]
+        publishers = self._publishers(caller_id, items)
+        names = [record_id(caller_id, key, 0) for key, _ in keyed]
+        digests = [_digest([item]) for item in items]
+        await caught_up(self._fold)
+        verdicts: dict[int, Verdict] = {}
+        first: dict[str, int] = {}
+        repeats: list[int] = []
+        rest: list[int] = []
+        for place, (name, digest, item) in enumerate(zip(names, digests, items, strict=True)):
+            try:
+                if name in first:
+                    if digests[first[name]] != digest:
+                        raise IdempotencyMismatch
+                    repeats.append(place)
+                    continue
+                first[name] = place
+                if await self._is_in_log(name, digest):
+                    verdicts[place] = Verdict(name)
+                elif (refusal := _unreadable(item)) is not None:
+                    verdicts[place] = Verdict(name, *refusal)
+                elif item.acting_for not in publishers:
+                    verdicts[place] = Verdict(name, Refusal.not_acting_for)
+                else:
+                    rest.append(place)
+            except IdempotencyMismatch:
+                verdicts[place] = Verdict(name, id_reused=True)
+        for turn in _rounds(items, rest):
+            verdicts |= await self._take_in(turn, items, names, publishers, digests)
+        verdicts |= {place: verdicts[first[names[place]]] for place in repeats}
+        return self._counted(verdicts)
+
+    def _counted(self, verdicts: dict[int, Verdict]) -> list[Verdict]:
         for verdict in verdicts.values():
             if verdict.refusal is not None:
                 self._metrics.count("numhub_rows_refused_total", reason=verdict.refusal.value)
-        return [verdicts[place] for place in range(len(items))]
+        return [verdicts[place] for place in range(len(verdicts))]
 
     def _push_back(self) -> None:
         lag = self._lag() if self._lag_limit else 0.0
@@ -178,7 +257,7 @@ class Events:
         items: Sequence[Item],
         names: Sequence[str],
         publishers: dict[str | None, Publisher],
-        digest: str,
+        digests: Sequence[str],
     ) -> dict[int, Verdict]:
         """Items about different numbers: judge and append until each is in the log or refused."""
         verdicts: dict[int, Verdict] = {}
@@ -194,10 +273,11 @@ class Events:
                     code = int(found.refusal[row])
                     if code:
                         # an earlier try in doubt may have been folded since: then it is its own trace that was judged
-                        late = await self._is_in_log(names[place], digest)
+                        late = await self._is_in_log(names[place], digests[place])
                         verdicts[place] = Verdict(names[place], None if late else BY_NUMBER[code])
                     else:
-                        records.append(self._record(found, row, items[place], names[place], publisher, now, digest))
+                        name, digest = names[place], digests[place]
+                        records.append(self._record(found, row, items[place], name, publisher, now, digest))
                         places.append(place)
             if not records:
                 return verdicts
@@ -271,6 +351,10 @@ class Events:
             columns,
             request_digest=digest,
         )
+
+
+def _epoch(moment: datetime | None) -> int:
+    return 0 if moment is None else int(moment.timestamp())
 
 
 def _digest(items: Sequence[Item]) -> str:
