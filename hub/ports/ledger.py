@@ -313,6 +313,9 @@ class Told:
 
 
 class Ledger(Protocol):
+    keeps_outbox: bool
+    """Set where somebody publishes answers on the topics: what nobody takes out of the outbox would only grow."""
+
     # -- cursors and receipts
     async def open_cursors(self, cursors: Sequence[Cursor]) -> None:
         """Create cursors that do not exist yet; existing ones stay as they are."""

@@ -42,11 +42,13 @@ from hub.ports.ledger import (
     ClearanceRecord,
     Cursor,
     Directory,
+    IngressPositions,
     Ledger,
     ParkedChunk,
     Receipt,
     RenewalRecord,
     Rows,
+    Told,
     Waiver,
 )
 from hub.ports.log import Position
@@ -750,3 +752,62 @@ class LedgerContract:
         for name, filters in (("nothing", {}), ("published", {"carier_id": "x"}), ("published", {"since": "soon"})):
             with pytest.raises(InvalidRequest):
                 await ledger.report(name, **filters)
+
+    # -- the parties' topics
+
+    async def test_ingress_positions_move_forwards_within_one_topic(self, ledger: Ledger) -> None:
+        """A process that slept cannot set a position back, and nobody moves into a topic made anew by himself."""
+        assert await ledger.ingress_positions("cmcc") is None
+        await ledger.move_ingress("cmcc", IngressPositions("topic-1", {0: 5, 1: 0}))
+        await ledger.move_ingress("cmcc", IngressPositions("topic-1", {0: 9}))
+        await ledger.move_ingress("cmcc", IngressPositions("topic-1", {0: 7, 2: 3}))
+        await ledger.move_ingress("cmcc", IngressPositions("topic-2", {0: 100, 3: 1}))
+        assert await ledger.ingress_positions("cmcc") == IngressPositions("topic-1", {0: 9, 1: 0, 2: 3})
+        assert await ledger.ingress_positions("cucc") is None
+
+    async def test_forgotten_ingress_begins_anew(self, ledger: Ledger) -> None:
+        """After an operator's act the topic that is there now may be taken in."""
+        await ledger.move_ingress("cmcc", IngressPositions("topic-1", {0: 5}))
+        assert await ledger.forget_ingress("cmcc")
+        assert not await ledger.forget_ingress("cmcc")
+        await ledger.move_ingress("cmcc", IngressPositions("topic-2", {0: 1}))
+        assert await ledger.ingress_positions("cmcc") == IngressPositions("topic-2", {0: 1})
+
+    async def test_new_answers_wait_in_the_outbox(self, ledger: Ledger) -> None:
+        """One entry per new answer, in order; repeats make none; without an outbox there is nothing."""
+        assert await ledger.answer([answer(n=9)]) == [True]
+        assert await ledger.outbox_size() == 0
+        ledger.keeps_outbox = True
+        await ledger.answer([answer(n=0), answer(n=1, sub="sub_b")])
+        await ledger.answer([answer(n=0)])
+        await ledger.answer([answer(Disposition.unbound, n=0)])
+        entries = await ledger.outbox()
+        assert [(one.subscription_id, one.chunk_id, one.place) for one in entries] == [
+            ("sub_a", chunk_id(0), 0), ("sub_b", chunk_id(1), 0), ("sub_a", chunk_id(0), 1),
+        ]  # fmt: skip
+        numbers = [one.number for one in entries]
+        assert numbers == sorted(set(numbers))
+        assert await ledger.outbox(numbers[1]) == entries[2:]
+        assert await ledger.outbox(0, 2) == entries[:2]
+        await ledger.settle_outbox(numbers[:2])
+        await ledger.settle_outbox(numbers[:2])
+        assert await ledger.outbox() == entries[2:]
+        assert await ledger.outbox_size() == 1
+
+    async def test_an_answer_that_failed_leaves_nothing_in_the_outbox(self, ledger: Ledger) -> None:
+        """All or none, the outbox included."""
+        ledger.keeps_outbox = True
+        bad = answer(None, AnswerException(Disposition.unbound, rows(3, 1)), n=1)
+        with pytest.raises(InvalidRequest):
+            await ledger.answer([answer(n=0), bad])
+        assert await ledger.outbox() == []
+
+    async def test_what_carriers_were_told_is_kept_by_chunk_and_class(self, ledger: Ledger) -> None:
+        """The newest replaces the one before."""
+        ledger.keeps_outbox = True
+        await ledger.answer([answer(n=0), answer(n=1)])
+        first, second = Told(chunk_id(0), "bank", 1, b"a"), Told(chunk_id(1), "games", 1, b"b")
+        await ledger.settle_outbox([], [first, second])
+        await ledger.settle_outbox([], [replace(first, version=2, digest=b"c")])
+        found = await ledger.told([chunk_id(0), chunk_id(1), chunk_id(2)])
+        assert sorted(found, key=lambda one: one.app_class) == [replace(first, version=2, digest=b"c"), second]

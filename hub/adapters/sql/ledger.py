@@ -57,10 +57,8 @@ _INLINE_ROWS = 20_000
 class SqlLedger:
     """Several processes may open the same database. `close` also ends the directory opened with it."""
 
-    keeps_outbox = False
-    """Set it where somebody publishes answers on the topics: what nobody takes out would only grow."""
-
     def __init__(self, runner: Runner, keys: Keys, clock: Clock) -> None:
+        self.keeps_outbox = False
         self._runner, self._keys, self._clock = runner, keys, clock
 
     @classmethod
