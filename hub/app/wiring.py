@@ -39,6 +39,7 @@ from hub.app.kafka import open_kafka_log
 from hub.app.node import node_id
 from hub.app.roles import EVERYTHING, Role
 from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
+from hub.app.topics import PartyTopics, open_party_topics
 from hub.domain.delivery import RETRY_AFTER
 from hub.domain.errors import NumhubError, Unavailable
 from hub.flow.acknowledge import Acknowledge
@@ -50,6 +51,8 @@ from hub.flow.fold import Fold
 from hub.flow.holding import Holder, Shards
 from hub.flow.ingest.batches import Batches
 from hub.flow.ingest.events import Events
+from hub.flow.ingest.lists import Lists
+from hub.flow.ingest.topic import TopicIntake
 from hub.flow.members import Members
 from hub.flow.pull import Pull
 from hub.flow.push import Push
@@ -104,6 +107,7 @@ class Hub:
     app: FastAPI = field(repr=False)
     health: FastAPI = field(repr=False)
     tracing: Tracing = field(default_factory=NoTracing)
+    party_topics: PartyTopics | None = None  # with Kafka only
 
     async def start(self, roles: frozenset[Role] = EVERYTHING) -> None:
         """Start the loops, in the order in which they need each other; returns when the directory has been read."""
@@ -125,6 +129,10 @@ class Hub:
             start("endpoint proofs", self._alone("endpoint-proofs", self.context.subscriptions.run))
         if roles & {Role.api, Role.timers}:
             start("batches", self._resume_batches())
+        if self.party_topics is not None and Role.ingress in roles:
+            start("ingress", self.party_topics.ingress.run())
+        if self.party_topics is not None and Role.outbox in roles:
+            start("outbox", self._alone("outbox", self.party_topics.outbox.run))
         start("index flush", timers.flush_index(self.index, self.clock))
         start("loop lag", timers.watch_loop(self.clock, self.metrics))
         start("gauges", timers.publish(self._gauges, self.clock))
@@ -149,6 +157,8 @@ class Hub:
         """Let go of files and connections without draining; for commands that started nothing."""
         await self.sender.close()
         await self.context.coordination.close()
+        if self.party_topics is not None:
+            await self.party_topics.topics.close()
         await self.log.close()
         await asyncio.to_thread(self.index.close)
         await self.ledger.close()
@@ -258,6 +268,10 @@ async def build(
         members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
         lag=dispatcher.live_lag, lag_limit=settings.live_lag_limit,
     )  # fmt: skip
+    lists = Lists(members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared)
+    party_topics = open_party_topics(
+        settings, TopicIntake(events, lists), ledger, members, holder, clock, metrics, log.partitions
+    )
 
     context = Context(
         clock=clock,
@@ -319,6 +333,7 @@ async def build(
         app=app,
         health=create_health_app(context),
         tracing=tracing,
+        party_topics=party_topics,
     )
 
 

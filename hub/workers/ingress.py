@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from typing import NoReturn
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, NoReturn
 
 from hub.domain.errors import IdempotencyMismatch, NumhubError, PositionExpired
 from hub.domain.parties import Role
@@ -67,6 +67,13 @@ class CarrierIngress:
 
     async def run(self) -> None:
         """Follow the topic for ever."""
+        try:
+            await self._run()
+        finally:  # another process may go on with it: its figures count then
+            self._metrics.set("numhub_ingress_stopped", 0, carrier=self.carrier_id)
+            self._metrics.set("numhub_ingress_behind", 0, carrier=self.carrier_id)
+
+    async def _run(self) -> None:
         wait = RETRY_MIN
         while True:
             try:
@@ -185,16 +192,16 @@ class CarrierIngress:
 
 
 class Ingress:
-    """Runs the ingress of every carrier that ``wanted`` names, and of no other."""
+    """Runs ``follow`` for every carrier that ``wanted`` names, and for no other."""
 
     def __init__(
         self,
-        make: Callable[[str], CarrierIngress],
+        follow: Callable[[str], Coroutine[Any, Any, None]],
         wanted: Callable[[], Collection[str]],
         clock: Clock,
         look_every: float = 1.0,
     ) -> None:
-        self._make, self._wanted, self._clock, self._look_every = make, wanted, clock, look_every
+        self._follow, self._wanted, self._clock, self._look_every = follow, wanted, clock, look_every
         self._running: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -205,12 +212,15 @@ class Ingress:
         """For ever; who is suspended or leaves is let go within a second, at whatever point it is."""
         try:
             while True:
+                for task in self._running.values():
+                    if task.done():
+                        raise RuntimeError(f"{task.get_name()} ended") from task.exception()
                 wanted = set(self._wanted())
                 for carrier_id in self._running.keys() - wanted:
                     await _cancelled([self._running.pop(carrier_id)])
                 for carrier_id in sorted(wanted - self._running.keys()):
-                    ingress = self._make(carrier_id)
-                    self._running[carrier_id] = asyncio.create_task(ingress.run(), name=f"ingress {carrier_id}")
+                    task = asyncio.create_task(self._follow(carrier_id), name=f"ingress {carrier_id}")
+                    self._running[carrier_id] = task
                 await self._clock.sleep(self._look_every)
         finally:
             await _cancelled(list(self._running.values()))

@@ -379,7 +379,7 @@ async def test_a_new_partition_is_read_from_its_beginning(intake: Intake, topics
 async def test_only_carriers_that_may_publish_are_followed(intake: Intake, topics: MemoryTopics) -> None:
     """A suspended carrier's topic waits; reinstated, it goes on where it stood."""
     carriers: set[str] = {"cmcc"}
-    running = Ingress(lambda name: ingress_of(intake, topics, name), lambda: carriers, intake.clock)
+    running = Ingress(lambda name: ingress_of(intake, topics, name).run(), lambda: carriers, intake.clock)
     task = asyncio.create_task(running.run())
     topics.send(SOURCE, event("e1", CMCC))
     await taken(intake, 1)

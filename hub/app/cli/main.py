@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from hub.app.cli import batch, demo, dev, keys, listen, login, operate, parties, policy, serve, subscription, topics
+from hub.app.cli import (
+    batch,
+    demo,
+    dev,
+    ingress,
+    keys,
+    listen,
+    login,
+    operate,
+    parties,
+    policy,
+    serve,
+    subscription,
+    topics,
+)
 
 app = typer.Typer(
     name="numhub",
@@ -29,6 +43,7 @@ app.add_typer(parties.agreement, name="agreement")
 app.add_typer(batch.batch, name="batch")
 app.add_typer(subscription.subscription, name="subscription")
 app.add_typer(topics.app, name="topics")
+app.add_typer(ingress.app, name="ingress")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(dev.dev, name="dev")
 app.add_typer(policy.policy, name="policy")
