@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +22,24 @@ from hub.api.catalogue import CATALOGUE
 from hub.api.description import open_up
 from hub.domain.dispositions import Disposition
 from hub.domain.events import EventType, Lane
+from hub.domain.quarantine import Quarantine
 from hub.domain.refusals import Refusal
 from hub.ports.codec import Chunk
-from hub.wire import acks, batches, check, chunk, clearance, events, feed, parties, problems, renewals, subscriptions
+from hub.wire import (
+    acks,
+    answers,
+    batches,
+    check,
+    chunk,
+    clearance,
+    events,
+    feed,
+    ingress,
+    parties,
+    problems,
+    renewals,
+    subscriptions,
+)
 from hub.wire.examples import EXAMPLES
 
 VERSION: Final = "1.0.0"
@@ -31,6 +47,7 @@ VERSION: Final = "1.0.0"
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 CLOUD_EVENT: Final = "application/cloudevents+json"
+KAFKA_BINDING: Final = "0.5.0"
 
 DELIVERED: Final[dict[str, type[BaseModel]]] = {
     "chunk-event": chunk.ChunkEvent,
@@ -44,6 +61,8 @@ SENT_IN: Final[dict[str, type[BaseModel]]] = {
     "proof-answer": chunk.ProofAnswer,
     "batch-in": batches.BatchIn,
     "events-in": events.EventsIn,
+    "ingress-event": ingress.IngressEvent,
+    "ingress-list": ingress.IngressList,
     "subscription-in": subscriptions.SubscriptionIn,
     "subscription-patch": subscriptions.SubscriptionPatch,
     "rotate-in": subscriptions.RotateIn,
@@ -59,8 +78,17 @@ SENT_IN: Final[dict[str, type[BaseModel]]] = {
 }
 """What the hub takes: unknown members are refused."""
 
+TOLD: Final[dict[str, type[BaseModel]]] = {
+    "ingress-refusal": ingress.IngressRefusal,
+    "ingress-summary": ingress.IngressSummary,
+    "carrier-answer": answers.CarrierAnswer,
+    "regulator-answer": answers.RegulatorAnswer,
+}
+"""What the hub publishes on the parties' topics."""
+
 SENT_OUT: Final[dict[str, type[BaseModel]]] = {
     **DELIVERED,
+    **TOLD,
     "batch-out": batches.BatchOut,
     "events-out": events.EventsOut,
     "subscription-out": subscriptions.SubscriptionOut,
@@ -222,6 +250,129 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _TopicOf:
+    """One pattern of party topics, as the hub sees it."""
+
+    title: str
+    action: str
+    messages: Mapping[str, str]  # name of the message -> how its key is made
+    policy: tuple[str, ...]
+    text: str
+
+
+_TOPICS: Final[dict[str, _TopicOf]] = {
+    "ingress": _TopicOf(
+        "what a carrier publishes",
+        "receive",
+        {"ingress-event": "any; records of one number should share one", "ingress-list": "any"},
+        ("delete",),
+        "Written by the carrier's own producer, as its ACL says, and read by the hub. Each record is taken in exactly "
+        "once by your own `id`; records of one partition are taken in their order. What the hub makes of it stands on "
+        "the topic of rejects.",
+    ),
+    "rejects": _TopicOf(
+        "what became of it",
+        "send",
+        {"ingress-refusal": "refusal/<partition>/<offset>", "ingress-summary": "summary/<partition>/<from_offset>"},
+        ("delete",),
+        "Told at least once, before the hub's position in your topic moves on. The header `kind` tells the two apart.",
+    ),
+    "answers.carrier": _TopicOf(
+        "how a carrier's chunks stand, by app class",
+        "send",
+        {"carrier-answer": "<chunk_id>/<app_class>"},
+        ("compact", "delete"),
+        "Told at least once and never before the answers are committed; the newest of a key counts. No app and no "
+        "subscriber is named. Holder renewals are not told here: follow them by `GET /v1/renewals/{id}`.",
+    ),
+    "answers": _TopicOf(
+        "how chunks stand with each subscription",
+        "send",
+        {"regulator-answer": "<chunk_id>/<subscription_id>"},
+        ("compact", "delete"),
+        "For regulators. Told at least once and never before the answer is committed; corrections are new messages.",
+    ),
+}
+
+_CARRIER: Final = {"carrier": {"description": "party id of the carrier, as chosen at enrolment", "examples": ["cmcc"]}}
+
+
+def topics_asyncapi() -> dict[str, Any]:
+    """AsyncAPI 3.0 of the parties' Kafka topics: one channel per pattern. The hub's own log is nobody's to read."""
+    schemas: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for name, topic in _TOPICS.items():
+        address = "numhub.answers" if name == "answers" else f"numhub.{name.partition('.')[0]}.{{carrier}}"
+        titles = {MESSAGES[message].__name__: message for message in topic.messages}
+        for title, message in titles.items():
+            messages[title] = _topic_message(message, topic.messages[message], schemas)
+        configuration = {"cleanup.policy": list(topic.policy)}
+        channels[name] = {
+            "address": address,
+            "title": topic.title,
+            "description": f"{topic.text} `numhub.` is the setting kafka_topic_prefix.",
+            "messages": {title: {"$ref": f"#/components/messages/{title}"} for title in titles},
+            **({"parameters": _CARRIER} if "{carrier}" in address else {}),
+            "bindings": {"kafka": {"topicConfiguration": configuration, "bindingVersion": KAFKA_BINDING}},
+        }
+        operations[name] = {
+            "action": topic.action,
+            "title": topic.title,
+            "summary": topic.title,
+            "channel": {"$ref": f"#/channels/{name}"},
+            "messages": [{"$ref": f"#/channels/{name}/messages/{title}"} for title in titles],
+            "bindings": {"kafka": {"bindingVersion": KAFKA_BINDING}},
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "numhub topics",
+            "version": VERSION,
+            "description": "The Kafka topics of carriers and regulators, as the hub sees them: it receives what "
+            "carriers send. Values are JSON in UTF-8. How to begin: schemas/log/README.md.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def _topic_message(name: str, key: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    model = MESSAGES[name]
+    title = model.__name__
+    schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}")
+    if name in SENT_OUT:
+        _open(schema)
+    schemas.update(schema.pop("$defs", {}))
+    schemas[title] = schema
+    version = {"type": "string", "description": "version of the message", "enum": [_version(model)]}
+    headers: dict[str, Any] = {"type": "object", "properties": {"schema": version}}
+    if name in TOLD:
+        headers["required"] = ["schema"]
+    if (kind := model.model_fields.get("kind")) is not None:
+        headers["properties"]["kind"] = {"type": "string", "enum": [kind.default]}
+        headers["required"] = ["schema", "kind"]
+    return {
+        "name": title,
+        "title": name,
+        "summary": " ".join((model.__doc__ or title).split()),
+        "contentType": "application/json",
+        "headers": headers,
+        "payload": {"$ref": f"#/components/schemas/{title}"},
+        "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": KAFKA_BINDING}},
+        "examples": [{"name": "typical", "payload": EXAMPLES[title]}],
+    }
+
+
+def _version(model: type[BaseModel]) -> str:
+    return str(model.model_fields["schema_name"].default or ingress.SCHEMA)
+
+
 def sample_chunk(form: str) -> Chunk:
     """A chunk whose ``binding_cutoff_at`` takes one of the three forms: shared, exceptions, columns."""
     rows = {"shared": 3, "exceptions": 20, "columns": 4}[form]
@@ -301,6 +452,7 @@ def sections() -> dict[str, str]:
             ("reason", "meaning", "again?"),
             ((f"`{one.value}`", one.meaning, "later" if one.retriable else "no") for one in Refusal),
         ),
+        "quarantine": _table(("reason", "meaning"), ((f"`{one.value}`", one.meaning) for one in Quarantine)),
         "problems": _table(
             ("code", "status", "title", "what to do"),
             (
@@ -323,6 +475,7 @@ def refreshed(readme: str) -> str:
 def documents(app: FastAPI, readme: str | None = None) -> dict[str, str]:
     """Every generated file: path below ``schemas/`` -> text. ``readme``: the present README.md, if there is one."""
     values: dict[str, Any] = {"http/openapi.json": app.openapi(), "webhooks/asyncapi.json": asyncapi()}
+    values["log/asyncapi.json"] = topics_asyncapi()
     for name, model in MESSAGES.items():
         values[f"messages/{name}.json"] = json_schema(name)
         values[f"examples/valid/{name}/typical.json"] = EXAMPLES[model.__name__]
@@ -336,7 +489,7 @@ def documents(app: FastAPI, readme: str | None = None) -> dict[str, str]:
     return files
 
 
-GENERATED: Final = ("http/**/*", "webhooks/**/*", "messages/**/*")
+GENERATED: Final = ("http/**/*", "webhooks/**/*", "messages/**/*", "log/**/*.json")
 """Folders in which nothing but generated files may stand."""
 
 

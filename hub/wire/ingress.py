@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from hub.domain.errors import InvalidRequest
 from hub.domain.events import EventType, TerminateReason
+from hub.domain.numbers import mask_in
 from hub.wire.base import Message, Moment, OpaqueId, Slug
 from hub.wire.events import EventIn
 
@@ -16,6 +18,7 @@ SCHEMA_HEADER: Final = "schema"
 KIND_HEADER: Final = "kind"
 
 MAX_NUMBERS: Final = 10_000
+MAX_DETAIL: Final = 300
 FIRST_SECOND, LAST_SECOND = 946_684_800, 4_133_980_799  # of the years 2000 and 2100
 
 OwnId = Annotated[
@@ -96,6 +99,17 @@ class IngressList(TopicMessage):
             if len(column) != len(self.numbers):
                 raise ValueError(f"the column {name} has not as many entries as there are numbers")
         return self
+
+
+def message(value: dict[str, Any]) -> IngressEvent | IngressList:
+    """Raises InvalidRequest that names the first faults with their places and repeats no value."""
+    try:
+        return IngressList.model_validate(value) if "numbers" in value else IngressEvent.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [f"/{'/'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in faults[:3]]
+    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+    raise InvalidRequest(mask_in("; ".join(lines))[:MAX_DETAIL] + more)
 
 
 # ---- what the hub says of it

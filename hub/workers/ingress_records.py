@@ -6,11 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from hub.domain.errors import InvalidNumber, InvalidRequest
 from hub.domain.events import TerminateReason
-from hub.domain.numbers import FIRST_NATIONAL, LAST_NATIONAL, PhoneNumber, mask_in
+from hub.domain.numbers import FIRST_NATIONAL, LAST_NATIONAL, PhoneNumber
 from hub.domain.quarantine import Quarantine
 from hub.domain.refusals import Refusal
 from hub.flow.ingest.events import Item
@@ -18,13 +17,12 @@ from hub.flow.ingest.judge import Claims
 from hub.flow.ingest.lists import NumberList
 from hub.flow.ingest.topic import Said, SaidEvent, Unreadable
 from hub.ports.topics import SentRecord
-from hub.wire.ingress import FIRST_SECOND, LAST_SECOND, SCHEMA, SCHEMA_HEADER, IngressEvent, IngressList
+from hub.wire.ingress import FIRST_SECOND, LAST_SECOND, SCHEMA, SCHEMA_HEADER, IngressEvent, IngressList, message
 from hub.wire.strict_json import parse
 
 MAX_BYTES: Final = 2 << 20
 MAX_HEADERS: Final = 32
 MAX_HEADER_BYTES: Final = 8 << 10
-MAX_DETAIL: Final = 300
 
 _REASONS: Final = {None: 0} | {reason.value: place for place, reason in enumerate(TerminateReason, start=1)}
 
@@ -57,11 +55,10 @@ def read(record: SentRecord) -> Said:
     if any(version != SCHEMA.encode() for version in versions):
         return Unreadable(Quarantine.schema_unknown, f"This hub reads {SCHEMA}.", key)
     try:
-        if "numbers" in value:
-            return _list(IngressList.model_validate(value))
-        return _event(IngressEvent.model_validate(value))
-    except ValidationError as error:
-        return Unreadable(Quarantine.invalid_message, _told(error), key)
+        said = message(value)
+    except InvalidRequest as error:
+        return Unreadable(Quarantine.invalid_message, error.message, key)
+    return _event(said) if isinstance(said, IngressEvent) else _list(said)
 
 
 def _key(value: dict[str, Any]) -> str | None:
@@ -69,14 +66,6 @@ def _key(value: dict[str, Any]) -> str | None:
     key = value.get("id")
     fits = isinstance(key, str) and 1 <= len(key) <= 128 and all("!" <= char <= "~" for char in key)
     return key if fits else None
-
-
-def _told(error: ValidationError) -> str:
-    """The first faults with their places; no value is repeated."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [f"/{'/'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in faults[:3]]
-    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-    return mask_in("; ".join(lines))[:MAX_DETAIL] + more
 
 
 def _event(said: IngressEvent) -> SaidEvent:
