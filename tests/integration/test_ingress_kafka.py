@@ -253,6 +253,8 @@ async def test_killed_while_carriers_publish_every_number_counts_once(world: Wor
 
     async def publish() -> None:
         for place, number in enumerate(events):
+            while world.hub.kills < place // 60:  # so that each hub gets something to do
+                await asyncio.sleep(0.02)
             await producer.send_and_wait(world.source, lines(event(f"e-{number}", number)), str(number).encode())
             if place % 10 == 0:
                 rows = lists[place // 10]
@@ -262,7 +264,7 @@ async def test_killed_while_carriers_publish_every_number_counts_once(world: Wor
             await asyncio.sleep(0.01)
 
     load = asyncio.create_task(publish())
-    while not load.done():
+    while world.hub.kills < 5:
         await asyncio.sleep(random.uniform(0.1, 1.2))
         await world.hub.kill()
         await world.hub.start()
@@ -273,7 +275,6 @@ async def test_killed_while_carriers_publish_every_number_counts_once(world: Wor
     await world.arrive(wanted, within=120.0)
     assert world.bank.counted.keys() == wanted
     assert set(world.bank.counted.values()) == {1}, "a number came in two chunks"
-    assert world.hub.kills >= 3
 
     def complete(found: list[Any]) -> bool:
         ids = {one["id"] for _, one in found if one["kind"] == "refusal"}
@@ -367,5 +368,5 @@ async def test_a_broker_that_goes_away_and_comes_back_loses_nothing(
         await run(kcat, "-P", "-b", local.bootstrap, "-t", world.source, stdin=lines(event("b", CMCC + 1)))
         await world.arrive({CMCC, CMCC + 1}, within=90.0)
         said = world.hub.log_file.read_text()
-        assert said.count("ingress_waits") == 1, said
+        assert said.count('"ingress_waits", "carrier": "cmcc"') == 1, said
         assert set(world.bank.counted.values()) == {1}
