@@ -315,6 +315,7 @@ async def _broken(intake: Intake, topics: MemoryTopics, how: Callable[[], None])
         await taken(intake, 3)
         how()
         await until(lambda: ingress.stopped is not None)
+        assert intake.metrics.gauges["numhub_ingress_stopped", "cmcc"] == 1
         reads = topics.reads
         await asyncio.sleep(0.05)
         assert ingress.stopped is not None
@@ -334,7 +335,6 @@ async def test_a_topic_made_again_stops_visibly_until_an_operator_acts(
 
     ingress = await _broken(intake, topics, again)
     assert ingress.stopped == "topic_replaced"
-    assert intake.metrics.gauges["numhub_ingress_stopped", "cmcc"] == 1
     assert caplog.messages.count("ingress_stopped") == 1
     assert len(await intake.accepted()) == 3
     assert await intake.ledger.forget_ingress("cmcc")
