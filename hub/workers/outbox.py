@@ -42,6 +42,12 @@ class Outbox:
 
     async def run(self) -> None:
         """For ever."""
+        try:
+            await self._run()
+        finally:  # another process may go on with it: its figure counts then
+            self._metrics.set("numhub_outbox_waiting", 0)
+
+    async def _run(self) -> None:
         failing = False
         while True:
             try:
