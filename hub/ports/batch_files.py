@@ -71,6 +71,10 @@ class BatchFiles(Protocol):
         """
         ...
 
+    async def is_whole(self, batch_id: str, sha256: str) -> bool:
+        """Is what was received, durably, the content of this digest? Reads all of it."""
+        ...
+
     async def verify(self, batch_id: str, sha256: str, form: ContentFormat, encoding: ContentEncoding) -> int:
         """Hash, inflate and cut the content into slices; returns the number of data rows (blank lines not counted).
 

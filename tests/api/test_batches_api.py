@@ -80,8 +80,28 @@ async def test_after_a_cut_every_answer_says_where_to_go_on(door: Door) -> None:
     told = [(await client.get(path)).json(), (await client.get("/v1/batches")).json()["batches"][0]]
     told.append((await announce(client)).json())
     assert [(batch["state"], batch["bytes_uploaded"]) for batch in told] == [("uploading", 30)] * 3
+    assert (await client.post(f"{path}/commit")).status_code == 409
     rest = await client.put(f"{path}/content", content=DATA[30:], headers={"upload-offset": "30"})
     assert rest.json()["bytes_uploaded"] == len(DATA)
+
+
+async def test_an_upload_cut_behind_its_last_byte_can_be_committed(door: Door) -> None:
+    """All bytes are there, only the answer was lost: nothing is left to send, and the digest proves it."""
+    intake, client = door
+    batch_id = (await announce(client)).json()["batch_id"]
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield DATA
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await intake.batches.upload("cmcc", batch_id, 0, cut())
+    batch = (await client.get(f"/v1/batches/{batch_id}")).json()
+    assert (batch["state"], batch["bytes_uploaded"]) == ("uploading", len(DATA))
+    assert (await client.post(f"/v1/batches/{batch_id}/commit")).status_code == 202
+    await intake.batches.settled(batch_id)
+    batch = (await client.get(f"/v1/batches/{batch_id}")).json()
+    assert (batch["state"], batch["rows_accepted"], batch["bytes_uploaded"]) == ("committed", 1, len(DATA))
 
 
 async def test_another_s_batch_is_not_there(door: Door) -> None:

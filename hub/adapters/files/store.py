@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import os
@@ -83,6 +84,19 @@ class DiskBatchFiles:
                 await asyncio.to_thread(act, path, *rest)
             except OSError as error:
                 raise Unavailable("The hub's disk does not take the content right now.") from error
+
+    async def is_whole(self, batch_id: str, sha256: str) -> bool:
+        path = self._of(batch_id) / "content"
+
+        def judge() -> bool:
+            try:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                    return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            except FileNotFoundError:
+                return False
+
+        return await asyncio.to_thread(judge)
 
     # ---- verification and reading
 

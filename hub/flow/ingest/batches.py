@@ -188,6 +188,9 @@ class Batches:
             if batch.declared_rows == 0 and batch.state is BatchState.announced:
                 done = replace(batch, state=BatchState.committed, committed_at=self._clock.now())
                 return await self._put(done)
+            if batch.state is BatchState.uploading and await self._files.is_whole(batch_id, batch.declared_sha256):
+                # the last byte came, but the hub died, or the line was cut, before that could be said
+                batch = replace(batch, state=BatchState.uploaded, uploaded_bytes=await self._files.size(batch_id))
             if batch.state is not BatchState.uploaded:
                 raise BatchConflict("The content is not complete: upload it, or continue the upload, then commit.")
             batch = await self._put(replace(batch, state=BatchState.validating))
