@@ -42,6 +42,7 @@ from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.app.topics import PartyTopics, open_party_topics
 from hub.domain.delivery import RETRY_AFTER
 from hub.domain.errors import NumhubError, Unavailable
+from hub.flow import matching
 from hub.flow.acknowledge import Acknowledge
 from hub.flow.append import Writer
 from hub.flow.check import Check
@@ -110,7 +111,10 @@ class Hub:
     party_topics: PartyTopics | None = None  # with Kafka only
 
     async def start(self, roles: frozenset[Role] = EVERYTHING) -> None:
-        """Start the loops, in the order in which they need each other; returns when the directory has been read."""
+        """Start the loops, in the order in which they need each other; returns when the directory has been read.
+
+        Raises LogReplaced, before anything moves, when the ledger has positions the log never reached."""
+        await matching.check(self.ledger, self.log)
         await self.members.refresh()
         if self.holder is not None:
             await self.holder.leases.begin(self.holder.name)

@@ -343,6 +343,10 @@ class Ledger(Protocol):
         """Set cursors back (or forth) for a redrive. Receipts stay: repeats are the subscriber's to recognise."""
         ...
 
+    async def restart(self, cursors: Sequence[Cursor]) -> None:
+        """Put ``cursors`` in the place of those there, their start included: another log is accepted."""
+        ...
+
     async def order_redrive(self, order: RedriveOrder) -> None: ...
 
     async def redrive_orders(self) -> list[RedriveOrder]:

@@ -34,6 +34,7 @@ _advance_cursor = Upsert(
     cursors, _CURSOR_KEYS, ["next_offset"], guard=lambda new: cursors.c.next_offset < new.next_offset
 )
 _set_cursor = Upsert(cursors, _CURSOR_KEYS, ["next_offset"])
+_put_cursor = Upsert.whole_row(cursors)
 _new_receipt = Upsert(receipts, ["subscription_no", "chunk_no"])
 _park = Upsert.whole_row(parked)
 _put_attempt = Upsert.whole_row(attempts)
@@ -79,6 +80,10 @@ def open_cursors(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> None
 
 def rewind(conn: Connection, keys: Keys, subscription_id: str, wanted: Sequence[Cursor]) -> None:
     _set_cursor.run(conn, _cursor_rows(conn, keys, [c for c in wanted if c.subscription_id == subscription_id]))
+
+
+def restart(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> None:
+    _put_cursor.run(conn, _cursor_rows(conn, keys, wanted))
 
 
 def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[frozenset[int]]:

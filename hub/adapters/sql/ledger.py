@@ -112,6 +112,9 @@ class SqlLedger:
     async def rewind(self, subscription_id: str, cursors: Sequence[Cursor]) -> None:
         await self._runner.write(lambda conn: deliveries.rewind(conn, self._keys, subscription_id, cursors))
 
+    async def restart(self, cursors: Sequence[Cursor]) -> None:
+        await self._runner.write(lambda conn: deliveries.restart(conn, self._keys, cursors))
+
     async def order_redrive(self, order: RedriveOrder) -> None:
         await self._runner.write(lambda conn: redrives.put(conn, order))
 

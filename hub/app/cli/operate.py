@@ -25,6 +25,7 @@ from hub.app.kafka import look_at
 from hub.app.settings import INDEX_DIR, LEDGER_FILE, LOG_FILE, Settings
 from hub.app.wiring import build, open_log
 from hub.domain.errors import NumhubError
+from hub.flow import matching
 from hub.flow.fold import Fold
 
 Check = tuple[str, bool, str]
@@ -94,15 +95,22 @@ def _database(path: Path, what: str) -> Check:
 def rebuild(
     data: MaybeData = None,
     config: Annotated[Path | None, typer.Option(help="settings file (TOML)")] = None,
+    log_replaced: Annotated[
+        bool, typer.Option("--log-replaced", help="accept another log: set all subscribers back to its beginning")
+    ] = False,
 ) -> None:
-    """Delete what is derived (number index, catalogue) and fold it from the log again. The hub must be stopped."""
+    """Delete what is derived (number index, catalogue) and fold it from the log again. The hub must be stopped.
+
+    With --log-replaced the log is taken as the ledger's own though the ledger has positions it never reached (a topic
+    made anew, a log restored to an older state): subscribers get everything in it again, and miss nothing of it.
+    """
     settings = settings_for(config, data_dir=data)
     data = settings.data_dir
     if not settings.kafka_bootstrap and not (data / LOG_FILE).exists():
         raise fail(f"there is no log below {data}")
     try:
         numbers, seconds = asyncio.run(_rebuild(settings))
-        asyncio.run(_clear_catalogue(settings))
+        moved = asyncio.run(_clear_catalogue(settings, log_replaced))
     except IndexInUse:
         raise fail(f"a hub is running on {data}; stop it first") from None
     except (NumhubError, KeyFileError, LogMismatch) as error:
@@ -110,6 +118,8 @@ def rebuild(
     except OSError as error:
         raise fail(f"{error.filename or data}: {error.strerror or error}") from None
     console.print(f"{numbers:,} numbers folded in {seconds:.1f} s; the catalogue is listed anew at the next start")
+    if log_replaced:
+        console.print(f"{moved:,} positions of subscribers set to the beginning of the log")
 
 
 async def _rebuild(settings: Settings) -> tuple[int, float]:
@@ -134,10 +144,14 @@ async def _rebuild(settings: Settings) -> tuple[int, float]:
     return count, time.perf_counter() - began
 
 
-async def _clear_catalogue(settings: Any) -> None:
+async def _clear_catalogue(settings: Any, log_replaced: bool) -> int:
     hub = await build(settings)
     try:
+        if log_replaced:
+            return await matching.start_over(hub.ledger, hub.log)
+        await matching.check(hub.ledger, hub.log)
         await hub.ledger.clear_catalogue()
+        return 0
     finally:
         await hub.close()
 

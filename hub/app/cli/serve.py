@@ -152,7 +152,12 @@ async def _serve(settings: Settings, roles: frozenset[Role]) -> None:
     def refused(status: int) -> None:
         hub.metrics.count("numhub_http_requests_total", route="unreadable", status=str(status))
 
-    await hub.start(roles)
+    try:
+        await hub.start(roles)
+    except NumhubError:
+        listener.close()
+        await hub.close()
+        raise
     server = asyncio.create_task(
         serve_http(
             hub.app if answers else hub.health,

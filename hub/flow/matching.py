@@ -1,0 +1,50 @@
+"""Do log and ledger belong together? Asked at every start, before anything moves.
+
+Positions in the ledger are offsets of one log. A topic that was deleted and made again, or a log restored to an older
+state, ends before them: going on would pass over everything that is accepted until the new log has grown as long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hub.domain.errors import LogReplaced
+from hub.ports.ledger import Ledger
+from hub.ports.log import EventLog
+
+
+async def check(ledger: Ledger, log: EventLog) -> None:
+    """Raises LogReplaced when the ledger has positions that the log never reached."""
+    listed = await ledger.catalogue_positions()
+    cursors = await ledger.cursors()
+    ends = await log.ends()  # after the ledger: other processes go on meanwhile
+    told = [f"the catalogue of chunks is at {offset}" for part, offset in listed.items() if offset > _end(ends, part)]
+    told += [
+        f"subscription {cursor.subscription_id} stands at {cursor.offset}"
+        for cursor in cursors
+        if cursor.offset > _end(ends, cursor.partition)
+    ]
+    if told:
+        raise LogReplaced(
+            f"The log (id {log.log_id}) is not the one this ledger belongs to, or was restored to an older state: "
+            f"{told[0]}, beyond the log's end ({len(told)} such positions). Bring the right log back, or accept this "
+            "one with `numhub rebuild --log-replaced`: subscribers then get everything in it again."
+        )
+
+
+async def start_over(ledger: Ledger, log: EventLog) -> int:
+    """Accept another log: every cursor goes to the first record kept, the catalogue is listed anew. Repeats, no gaps.
+
+    Returns how many cursors were set."""
+    starts = await log.starts()
+    cursors = [
+        replace(cursor, start=_end(starts, cursor.partition), offset=_end(starts, cursor.partition))
+        for cursor in await ledger.cursors()
+    ]
+    await ledger.restart(cursors)
+    await ledger.clear_catalogue()
+    return len(cursors)
+
+
+def _end(ends: list[int], partition: int) -> int:
+    return ends[partition] if partition < len(ends) else 0
