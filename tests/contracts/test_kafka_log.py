@@ -118,8 +118,9 @@ async def test_a_topic_that_is_not_there_is_named(kafka_bootstrap: str) -> None:
 async def test_no_broker_is_one_line_and_soon() -> None:
     """Each address with its reason."""
     began = time.monotonic()
-    with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1: no broker listens there; 127\.0\.0\.1:2: no broker"):
+    with pytest.raises(LogUnavailable) as told:
         await KafkaLog.open("127.0.0.1:1,127.0.0.1:2", "log")
+    assert all(f"127.0.0.1:{port}: no broker listens there" in told.value.message for port in (1, 2))
     assert time.monotonic() - began < 5
 
 

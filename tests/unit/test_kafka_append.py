@@ -98,8 +98,8 @@ def records(*names: str) -> list[NewRecord]:
 async def test_sequences_go_on_and_callers_travel_together(make: Make) -> None:
     """One producer id; appends that wait together are one batch; offsets are the caller's own."""
     cluster, appender = make()
-    assert await appender.append(0, records("a", "b"), 5) == 0
-    assert await asyncio.gather(*(appender.append(0, records(f"c{i}"), 5) for i in range(3))) == [2, 3, 4]
+    assert await appender.append(0, records("a", "b"), 300, 5) == 0
+    assert await asyncio.gather(*(appender.append(0, records(f"c{i}"), 300, 5) for i in range(3))) == [2, 3, 4]
     assert cluster.sent == [(1, 0, 0, [b"a", b"b"]), (1, 2, 0, [b"c0", b"c1", b"c2"])]
 
 
@@ -117,7 +117,7 @@ async def test_sequences_go_on_and_callers_travel_together(make: Make) -> None:
 async def test_doubt_is_settled_by_the_same_bytes_again(make: Make, answer: BaseException) -> None:
     """The repeat has the same producer and sequence, so the broker takes the batch once."""
     cluster, appender = make(answer)
-    assert await appender.append(0, records("a"), 5) == 0
+    assert await appender.append(0, records("a"), 300, 5) == 0
     assert cluster.sent == [(1, 0, 0, [b"a"])] * 2
     assert cluster.refreshed
 
@@ -126,9 +126,9 @@ async def test_doubt_that_lasts_is_told_and_ends_the_producer(make: Make) -> Non
     """AppendInDoubt at the deadline; the next append has a new producer id, so no hole in the sequence stops it."""
     cluster, appender = make(*[kafka.RequestTimedOutError()] * 10_000)
     with pytest.raises(AppendInDoubt):
-        await appender.append(0, records("a"), 0.05)
+        await appender.append(0, records("a"), 300, 0.05)
     cluster.script.clear()
-    assert await appender.append(0, records("b"), 5) == 0
+    assert await appender.append(0, records("b"), 300, 5) == 0
     assert {sent[:2] for sent in cluster.sent if sent[3] == [b"a"]} == {(1, 0)}
     assert cluster.sent[-1] == (2, 0, 0, [b"b"])
 
@@ -140,7 +140,7 @@ async def test_what_was_surely_not_taken_is_unavailable(make: Make, answer: Base
     """Not in doubt: nothing stands in the log, the caller may be told so. It is tried again until the deadline."""
     cluster, appender = make(*[answer] * 10_000)
     with pytest.raises(LogUnavailable):
-        await appender.append(0, records("a"), 0.05)
+        await appender.append(0, records("a"), 300, 0.05)
     assert len(cluster.sent) > 1
 
 
@@ -148,15 +148,15 @@ async def test_an_earlier_doubt_is_not_forgotten(make: Make) -> None:
     """First maybe taken, then surely refused: still in doubt."""
     _, appender = make(kafka.RequestTimedOutError(), *[kafka.NotEnoughReplicasError()] * 10_000)
     with pytest.raises(AppendInDoubt):
-        await appender.append(0, records("a"), 0.05)
+        await appender.append(0, records("a"), 300, 0.05)
 
 
 async def test_a_duplicate_without_a_place_is_in_doubt(make: Make) -> None:
     """aiokafka's producer calls it a success at offset -1, -1 + 1 for the second record: here it is neither."""
     cluster, appender = make(kafka.DuplicateSequenceNumber())
     with pytest.raises(AppendInDoubt):
-        await appender.append(0, records("a", "b"), 5)
-    assert await appender.append(0, records("a", "b"), 5) == 0
+        await appender.append(0, records("a", "b"), 300, 5)
+    assert await appender.append(0, records("a", "b"), 300, 5) == 0
     assert [sent[0] for sent in cluster.sent] == [1, 2]
 
 
@@ -166,8 +166,8 @@ async def test_a_duplicate_without_a_place_is_in_doubt(make: Make) -> None:
 async def test_a_hole_in_the_sequence_begins_a_new_producer(make: Make, answer: BaseException) -> None:
     """Nothing was taken and nothing was in doubt: the same record goes out under a new id, unseen by the caller."""
     cluster, appender = make(0, answer)
-    await appender.append(0, records("a"), 5)
-    assert await appender.append(0, records("b"), 5) == 1
+    await appender.append(0, records("a"), 300, 5)
+    assert await appender.append(0, records("b"), 300, 5) == 1
     assert cluster.sent == [(1, 0, 0, [b"a"]), (1, 1, 0, [b"b"]), (2, 0, 0, [b"b"])]
 
 
@@ -175,16 +175,16 @@ async def test_a_hole_after_doubt_stays_in_doubt(make: Make) -> None:
     """The earlier try may be the very reason: only the reader can tell."""
     _, appender = make(kafka.RequestTimedOutError(), kafka.OutOfOrderSequenceNumber())
     with pytest.raises(AppendInDoubt):
-        await appender.append(0, records("a"), 5)
+        await appender.append(0, records("a"), 300, 5)
 
 
 async def test_a_place_given_out_before_is_never_a_success(make: Make) -> None:
     """A log deleted and made anew counts from zero again: what it confirms there is in doubt, not accepted."""
     cluster, appender = make()
-    await appender.append(0, records("a", "b", "c"), 5)
+    await appender.append(0, records("a", "b", "c"), 300, 5)
     cluster.ends[0] = 0
     with pytest.raises(AppendInDoubt):
-        await appender.append(0, records("d"), 5)
+        await appender.append(0, records("d"), 300, 5)
     assert cluster.refreshed
 
 
@@ -192,13 +192,13 @@ async def test_a_hanging_broker_holds_nobody_longer_than_the_deadline(make: Make
     """Sent and unanswered is in doubt; what waited behind it was surely not sent; other partitions wait their turn."""
     cluster, appender = make()
     cluster.hold = asyncio.Event()
-    first = asyncio.create_task(appender.append(0, records("a"), 0.1))
+    first = asyncio.create_task(appender.append(0, records("a"), 300, 0.1))
     await asyncio.sleep(0.02)
-    second = asyncio.create_task(appender.append(0, records("b"), 0.1))
+    second = asyncio.create_task(appender.append(0, records("b"), 300, 0.1))
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [AppendInDoubt, LogUnavailable]
     cluster.hold.set()
-    assert await appender.append(0, records("c"), 5) == 1
+    assert await appender.append(0, records("c"), 300, 5) == 1
     assert [b"b"] not in [sent[3] for sent in cluster.sent]
 
 
@@ -206,13 +206,13 @@ async def test_a_send_task_cancelled_from_outside_does_not_hang_anybody(make: Ma
     """aiokafka's producer then hangs for ever; here the append goes out again under a new try."""
     cluster, appender = make()
     cluster.hold = asyncio.Event()
-    waiting = asyncio.create_task(appender.append(0, records("a"), 5))
+    waiting = asyncio.create_task(appender.append(0, records("a"), 300, 5))
     await asyncio.sleep(0.02)
     for task in list(appender._tasks):
         task.cancel()
     cluster.hold.set()
     assert await waiting == 0
-    assert await appender.append(0, records("b"), 5) == 1
+    assert await appender.append(0, records("b"), 300, 5) == 1
     assert [sent[:2] for sent in cluster.sent] == [(1, 0), (1, 0), (1, 1)]
 
 
@@ -220,17 +220,17 @@ async def test_a_mistake_in_sending_is_doubt_and_the_next_append_works(make: Mak
     """An error nobody foresaw neither leaves the caller waiting nor stops the others."""
     _, appender = make(ZeroDivisionError("a mistake"))
     with pytest.raises(AppendInDoubt):
-        await appender.append(0, records("a"), 5)
-    assert await appender.append(0, records("b"), 5) == 0
+        await appender.append(0, records("a"), 300, 5)
+    assert await appender.append(0, records("b"), 300, 5) == 0
 
 
 async def test_closing_ends_under_its_deadline(make: Make) -> None:
     """A broker that never answers does not keep the process: what was sent is in doubt, what waited was not taken."""
     cluster, appender = make()
     cluster.hold = asyncio.Event()
-    first = asyncio.create_task(appender.append(0, records("a"), 60))
+    first = asyncio.create_task(appender.append(0, records("a"), 300, 60))
     await asyncio.sleep(0.02)
-    second = asyncio.create_task(appender.append(0, records("b"), 60))
+    second = asyncio.create_task(appender.append(0, records("b"), 300, 60))
     await asyncio.sleep(0)
     await asyncio.wait_for(appender.close(0.05), 5)
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
@@ -242,7 +242,7 @@ async def test_one_barrier_serves_all_who_wait(make: Make) -> None:
     cluster, appender = make()
     assert set(await asyncio.gather(*(appender.prove(1, 5) for _ in range(1000)))) == {1}
     assert (appender.barriers, len(cluster.sent)) == (1, 1)
-    appended, proved = await asyncio.gather(appender.append(1, records("a"), 5), appender.prove(1, 5))
+    appended, proved = await asyncio.gather(appender.append(1, records("a"), 300, 5), appender.prove(1, 5))
     assert (appended, proved, appender.barriers) == (1, 2, 1)
 
 
@@ -250,7 +250,7 @@ async def test_a_proof_is_never_taken_from_what_was_already_on_its_way(make: Mak
     """The record that proves the end was sent after the question: one in flight may have been sent before."""
     cluster, appender = make()
     cluster.hold = asyncio.Event()
-    under_way = asyncio.create_task(appender.append(1, records("a"), 5))
+    under_way = asyncio.create_task(appender.append(1, records("a"), 300, 5))
     await asyncio.sleep(0.02)
     proof = asyncio.create_task(appender.prove(1, 5))
     await asyncio.sleep(0.02)
@@ -272,10 +272,10 @@ async def test_without_a_leader_callers_are_told_in_time(make: Make) -> None:
     cluster, appender = make()
     cluster.no_leader = True
     with pytest.raises(LogUnavailable):
-        await appender.append(0, records("a"), 0.05)
+        await appender.append(0, records("a"), 300, 0.05)
     assert cluster.refreshed
     cluster.no_leader = False
-    assert await appender.append(0, records("b"), 5) == 0
+    assert await appender.append(0, records("b"), 300, 5) == 0
 
 
 async def test_a_replaced_log_takes_nothing(make: Make) -> None:
@@ -283,15 +283,15 @@ async def test_a_replaced_log_takes_nothing(make: Make) -> None:
     cluster, appender = make()
     cluster.replaced = LogReplaced()
     with pytest.raises(LogReplaced):
-        await appender.append(0, records("a"), 5)
+        await appender.append(0, records("a"), 300, 5)
     assert cluster.sent == []
 
 
 async def test_a_caller_that_gives_up_does_not_disturb_the_others(make: Make) -> None:
     """Its record is not sent if it was still waiting."""
     cluster, appender = make()
-    gone = asyncio.create_task(appender.append(0, records("a"), 5))
+    gone = asyncio.create_task(appender.append(0, records("a"), 300, 5))
     await asyncio.sleep(0)
     gone.cancel()
-    assert await appender.append(0, records("b"), 5) == 0
+    assert await appender.append(0, records("b"), 300, 5) == 0
     assert [sent[3] for sent in cluster.sent] == [[b"b"]]

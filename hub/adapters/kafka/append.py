@@ -23,7 +23,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from hub.adapters.kafka import errors
 from hub.adapters.kafka.cluster import Cluster
-from hub.adapters.kafka.records import BARRIER, Batch, size_of
+from hub.adapters.kafka.records import BARRIER, Batch
 from hub.domain.errors import AppendInDoubt, LogReplaced, LogUnavailable, NumhubError
 from hub.ports.log import Header, NewRecord
 
@@ -41,6 +41,7 @@ class _Item:
     """What one caller wants appended to one partition: answered with the offset of its first record."""
 
     records: Sequence[NewRecord]
+    size: int
     done: asyncio.Future[int]
     sent: bool = False
 
@@ -54,6 +55,7 @@ class _InFlight:
     data: bytes = b""
     doubt: BaseException | None = None  # a try that may have been taken
     tries: int = 0
+    size: int = 0  # bytes, at most
 
     def awaited(self) -> bool:
         return any(not item.done.done() for item in self.items) or any(not each.done() for each in self.provers)
@@ -88,18 +90,25 @@ class Appender:
         self._trouble = ""  # what went wrong last
         self.requests = self.barriers = 0
 
-    async def append(self, partition: int, records: Sequence[NewRecord], within: float) -> int:
-        """The offset of the first record; the others follow it directly. Raises AppendInDoubt, LogUnavailable."""
-        item = _Item(records, asyncio.get_running_loop().create_future())
+    async def append(self, partition: int, records: Sequence[NewRecord], size: int, within: float) -> int:
+        """The offset of the first record; the others follow it directly. ``size`` is at least what they take.
+
+        Raises AppendInDoubt, LogUnavailable."""
+        loop = asyncio.get_running_loop()
+        item = _Item(records, size, loop.create_future())
         self._lines[partition].queue.append(item)
         self._soon()
+        deadline = loop.call_later(within, self._overdue, item, within)  # cheaper than a timeout's cancellation
         try:
-            async with asyncio.timeout(within):
-                return await item.done
-        except TimeoutError:
-            if item.sent:
-                raise AppendInDoubt(f"Kafka did not confirm the record within {within:g} s.") from None
-            raise LogUnavailable(f"Kafka took nothing for {within:g} s{self._trouble}.") from None
+            return await item.done
+        finally:
+            deadline.cancel()
+
+    def _overdue(self, item: _Item, within: float) -> None:
+        if item.sent:
+            _fail(item.done, AppendInDoubt(f"Kafka did not confirm the record within {within:g} s."))
+        else:
+            _fail(item.done, LogUnavailable(f"Kafka took nothing for {within:g} s{self._trouble}."))
 
     async def prove(self, partition: int, within: float) -> int:
         """An end of the partition that covers every append answered before this call: it follows a record that was
@@ -160,6 +169,8 @@ class Appender:
                 self._finish(line, _given_up(line.flight, TimeoutError()))
             if line.flight is None and not self._form(line):
                 continue
+            flight = line.flight
+            assert flight is not None
             try:
                 node = self._cluster.leader(line.partition)
             except (kafka.KafkaError, NumhubError) as error:
@@ -169,7 +180,7 @@ class Appender:
             if node in self._nodes or sizes.get(node, 0) >= _REQUEST_BYTES:
                 continue  # sent when the request under way is answered
             by_node.setdefault(node, []).append(line)
-            sizes[node] = sizes.get(node, 0) + self.limit
+            sizes[node] = sizes.get(node, 0) + flight.size
         for node, lines in by_node.items():
             self._nodes.add(node)
             for line in lines:
@@ -194,8 +205,7 @@ class Appender:
         size = 0
         while line.queue:
             item = line.queue[0]
-            need = sum(size_of(record) for record in item.records)
-            if flight.items and size + need > self.limit:
+            if flight.items and size + item.size > self.limit:
                 break
             line.queue.popleft()
             if item.done.done():
@@ -203,8 +213,9 @@ class Appender:
             for record in item.records:
                 if not flight.batch.add(record, now):
                     raise AssertionError("an item was let in that does not fit one batch")
-            size += need
+            size += item.size
             flight.items.append(item)
+        flight.size = size
         if not flight.items:
             self.barriers += 1
             flight.batch.add(NewRecord(line.partition, BARRIER, {Header.kind: BARRIER}, b""), now)

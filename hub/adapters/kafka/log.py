@@ -90,20 +90,22 @@ class KafkaLog:
 
     async def append(self, records: Sequence[NewRecord]) -> list[Position]:
         self._check_open()
+        sizes = [self._checked(record) for record in records]
+        if len(records) == 1:  # most of the live lane
+            partition = records[0].partition
+            return [Position(partition, await self._appender.append(partition, records, sizes[0], self._within))]
         by_partition: dict[int, list[int]] = {}
         for place, record in enumerate(records):
-            if not 0 <= record.partition < self.partitions:
-                raise ValueError("no such partition")
-            if (size := size_of(record)) > self.max_record_bytes:
-                raise PayloadTooLarge(
-                    f"A record of {size:,} bytes: the topic {self._cluster.topic} takes {self.max_record_bytes:,} at "
-                    "most (max.message.bytes)."
-                )
             by_partition.setdefault(record.partition, []).append(place)
-        pieces = [piece for places in by_partition.values() for piece in self._pieces(records, places)]
+        pieces = [piece for places in by_partition.values() for piece in self._pieces(sizes, places)]
         outcomes = await asyncio.gather(
             *(
-                self._appender.append(records[piece[0]].partition, [records[place] for place in piece], self._within)
+                self._appender.append(
+                    records[piece[0]].partition,
+                    [records[place] for place in piece],
+                    sum(sizes[place] for place in piece),
+                    self._within,
+                )
                 for piece in pieces
             ),
             return_exceptions=True,
@@ -202,12 +204,24 @@ class KafkaLog:
         if self._closed:
             raise LogUnavailable("the log is closed")
 
-    def _pieces(self, records: Sequence[NewRecord], places: Sequence[int]) -> list[list[int]]:
+    def _checked(self, record: NewRecord) -> int:
+        """The record's size at most."""
+        if not 0 <= record.partition < self.partitions:
+            raise ValueError("no such partition")
+        size = size_of(record)
+        if size > self.max_record_bytes:
+            raise PayloadTooLarge(
+                f"A record of {size:,} bytes: the topic {self._cluster.topic} takes {self.max_record_bytes:,} at most "
+                "(max.message.bytes)."
+            )
+        return size
+
+    def _pieces(self, sizes: Sequence[int], places: Sequence[int]) -> list[list[int]]:
         """Cut into what fits one batch each."""
         pieces: list[list[int]] = [[]]
         size = 0
         for place in places:
-            need = size_of(records[place])
+            need = sizes[place]
             if pieces[-1] and size + need > self._appender.limit:
                 pieces.append([])
                 size = 0

@@ -21,8 +21,9 @@ BARRIER = "barrier"
 
 def size_of(record: NewRecord) -> int:
     """At most so many bytes a batch with this record alone has."""
-    headers = sum(len(name) + 4 * len(value) + 8 for name, value in record.headers.items())
-    return len(record.body) + len(record.record_id) * 4 + headers + OVERHEAD
+    texts = record.headers
+    letters = len("".join(texts)) + len("".join(texts.values())) + len(record.record_id)
+    return len(record.body) + 4 * letters + 12 * len(texts) + OVERHEAD
 
 
 class Batch:
