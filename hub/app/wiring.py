@@ -185,8 +185,8 @@ class Hub:
 async def running(settings: Settings, **overrides: Any) -> AsyncIterator[Hub]:
     """A started hub without a socket, stopped at the end: for tests and embedding."""
     hub = await build(settings, **overrides)
-    await hub.start()
     try:
+        await hub.start()
         yield hub
     finally:
         await hub.stop(within=2.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.kafka_world import delete_topic, make_topic
+from tests.contracts.kafka_world import ANY_TIME, delete_topic, make_topic
 
 Stack = dict[str, Any]
 """Settings that name the engines; empty for the embedded ones."""
@@ -23,7 +23,7 @@ async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
     ledger_url: str = request.getfixturevalue("postgres_url")
     redis_url: str = request.getfixturevalue("redis_url")
     prefix = f"story-{secrets.token_hex(4)}."
-    await make_topic(bootstrap, f"{prefix}log", 8, max_message_bytes="4194304")
+    await make_topic(bootstrap, f"{prefix}log", 8, max_message_bytes="4194304", **ANY_TIME)
     yield {
         "kafka_bootstrap": bootstrap,
         "kafka_topic_prefix": prefix,
