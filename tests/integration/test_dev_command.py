@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from conftest import missing
 
 from hub.app.local import LocalUnavailable
 from hub.app.local.dev import Dev, Running, State
 from hub.app.local.jars import java, kafka_jars
 from hub.app.local.postgres import LocalPostgres
+from tests.conftest import missing
 
 pytestmark = pytest.mark.timeout(400)
 
