@@ -94,7 +94,7 @@ def test_a_demo_that_is_interrupted_leaves_neither_a_process_nor_a_file(
     assert told.splitlines()[-1] == "numhub: interrupted; everything the demo started was stopped"
     assert "Traceback" not in told
     assert not _runs(hub)
-    assert len(signals) > 1 or not list(tmp_path.glob("numhub-demo-*"))
+    assert not list(tmp_path.glob("numhub-demo-*"))
 
 
 def _runs(pid: int) -> bool:

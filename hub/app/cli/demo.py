@@ -47,11 +47,19 @@ def demo(
     options = Options(numbers, subscribers, seed, kills, file, keep, as_json, stack.value, workers, brokers)
 
     async def interruptible() -> bool:
-        # Ctrl-C cancels by itself; a closed terminal and a plain `kill` must not leave the hub behind either.
-        task = asyncio.current_task()
+        # Ctrl-C, a closed terminal and a plain `kill` alike. Handlers of the process, not of the event loop, which
+        # takes its own away when it closes: the first one cancels, whatever comes after finds the clearing up at work.
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
-        for each in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+        heard: list[int] = []
+
+        def stop(number: int, _: object) -> None:
+            if not heard:
+                loop.call_soon_threadsafe(task.cancel)
+            heard.append(number)
+
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, stop)
         return await play(options)
 
     try:

@@ -88,7 +88,7 @@ async def play(options: Options) -> bool:
             stays = True
     except asyncio.CancelledError:
         interrupted = True
-        hub.abandon()  # first of all: who interrupts twice ends this process before anything gentler is through
+        hub.abandon()  # who interrupts does not wait for a gentle end
         raise
     except (HubDidNotStart, LocalError, NumhubError, RuntimeError, OSError) as error:
         raise DemoFailed(f"{error} (hub's log: {hub.log_file})") from error
