@@ -50,7 +50,7 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
     finally:
         await hub.stop()
     seconds = ended - seen["first"] / 1e9
-    if seen["webhooks"] != due or seen["wrong"]:
+    if seen["webhooks"] < due or seen["wrong"]:
         raise RuntimeError(f"{due} webhooks were due: {seen}")
     bound = await posting(data, address, subscribers=subscribers, workers=WORKERS)
     await sink.stop()
@@ -67,6 +67,7 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
             "seconds": seconds,
             "hub_cpu_s": hub_cpu,
             "sink_cpu_s": sink_cpu,
+            "sent_twice": seen["webhooks"] - due,  # delivery is at least once: a lease that moves sends again
             "signatures_verified": seen["verified"],
             "hub_memory_before_mib": before,
             "hub_memory_peak_mib": peak,
