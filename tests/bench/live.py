@@ -35,6 +35,7 @@ class Publisher:
         self._keys = itertools.count()
         self.began: dict[bytes, int] = {}
         self.answered_within: list[float] = []
+        self.pushed_back = 0
 
     async def publish(self) -> None:
         event = {
@@ -51,8 +52,13 @@ class Publisher:
             idempotency_key=f'"bench-{next(self._keys)}"',
         )  # fmt: skip
         connection = self._idle.pop() if self._idle else await connect(self._url)
-        began = time.monotonic_ns()
-        reply = await connection.send(sent)
+        while True:
+            began = time.monotonic_ns()
+            reply = await connection.send(sent)
+            if reply.status != 429:
+                break
+            self.pushed_back += 1
+            await asyncio.sleep(reply.retry_after)
         self.answered_within.append((time.monotonic_ns() - began) / 1e6)
         self._idle.append(connection)
         result = json.loads(reply.body)
@@ -120,6 +126,7 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
         figures={
             "deliveries_per_s": saturation,
             "deliveries_per_hub_cpu_s": due / hub_cpu,
+            "publishers_pushed_back": publisher.pushed_back,
             "half_p50_ms": percentile(half["half"], 0.5),
             "half_p99_ms": percentile(half["half"], 0.99),
             "half_of_floor_p50_ms": percentile(half["half_of_floor"], 0.5),

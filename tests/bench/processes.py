@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +35,17 @@ def memory_of(pid: int | None) -> float:
     return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
 
 
+_running: set[int] = set()
+
+
+@atexit.register
+def _end_children() -> None:
+    """A bench that failed leaves nothing behind."""
+    for pid in _running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Child:
     """``python -m module`` that says one JSON line when it is ready (or done)."""
 
@@ -48,6 +62,7 @@ class Child:
             env=environment(),
             cwd=ROOT,
         )
+        _running.add(self._process.pid)
         return await self.says()
 
     async def go(self) -> Mapping[str, Any]:
@@ -76,6 +91,8 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
+        if self._process is not None:
+            _running.discard(self._process.pid)
 
 
 def say(**what: Any) -> None:

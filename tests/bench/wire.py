@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 class Reply(NamedTuple):
     status: int
     body: bytes
+    retry_after: float = 0.0
 
 
 class Connection(asyncio.Protocol):
@@ -40,7 +41,9 @@ class Connection(asyncio.Protocol):
         length = int(head[at + 15 :].split(b"\r", 1)[0])
         if len(self._buffer) < end + 4 + length:
             return
-        reply = Reply(int(head[9:12]), self._buffer[end + 4 : end + 4 + length])
+        wait = head.find(b"\r\nretry-after:")
+        seconds = float(head[wait + 14 :].split(b"\r", 1)[0]) if wait >= 0 else 0.0
+        reply = Reply(int(head[9:12]), self._buffer[end + 4 : end + 4 + length], seconds)
         self._buffer = self._buffer[end + 4 + length :]
         self._waiter.set_result(reply)
 
