@@ -53,7 +53,10 @@ def measure(short: Short) -> dict[str, float]:
 
 
 def guard(only: list[str]) -> int:
-    """0 if every ratio holds; 1 with a line for each that does not."""
+    """0 if every ratio holds; 1 with a line for each that does not; 2 without a baseline."""
+    if not BASELINE.exists():
+        sys.stderr.write(f"{BASELINE.name} is not there yet; measure it on a quiet machine with --guard --write\n")
+        return 2
     baseline: dict[str, Any] = json.loads(BASELINE.read_text(encoding="utf-8"))["ratios"]
     failed = 0
     for short in SHORT:
