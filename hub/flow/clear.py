@@ -40,6 +40,8 @@ from hub.ports.number_index import NumberIndex, Numbers, States
 TRIES = 5
 """How often a judgement is repeated because the world changed under it, before the caller is told to come back."""
 
+_RESTLESS = "The directory, the waivers or the answers keep changing; repeat in a moment."
+
 CATALOGUE_WITHIN = 10.0
 """Seconds a batch's clearance waits for the catalogue to list everything up to the fold."""
 
@@ -96,9 +98,14 @@ class Clear:
         """Judge ``numbers`` (any order; 0 stands for one that could not be read) and record the judgement."""
         partitions = _partition(numbers[numbers != 0], self._partitions)
         positions = await self._fold.catch_up(proven=set(partitions.tolist()))
-        columns, frame, waivers = await self._judge_steadily(self._nos(carrier_id), numbers)
-        record = await self._record(carrier_id, None, frame, positions, columns.counts(), waivers)
-        return Clearance(record, columns)
+        nos = self._nos(carrier_id)
+        for _ in range(TRIES):
+            frame = await self._frame()
+            columns, waivers = await self._judge(frame, nos, numbers)
+            record = await self._record(carrier_id, None, frame, positions, columns.counts(), waivers)
+            if record is not None:
+                return Clearance(record, columns)
+        raise Unavailable(_RESTLESS)
 
     async def cleared(self, carrier_id: str, numbers: Numbers) -> npt.NDArray[np.bool_]:
         """Which of ``numbers`` may be released now (go, or go with exceptions); for the intake of ``released``."""
@@ -129,20 +136,12 @@ class Clear:
                 columns, waivers = await self._judge(frame, nos, numbers)
                 await asyncio.to_thread(self._sold_meanwhile, columns, generations)
                 found.add(columns, waivers)
-            if frame.same_as(await self._frame()):
-                record = await self._record(carrier_id, batch_id, frame, positions, found.counts(), found.waivers)
+            record = await self._record(carrier_id, batch_id, frame, positions, found.counts(), found.waivers)
+            if record is not None:
                 return found.result(record)
-        raise Unavailable("The directory or the waivers keep changing; repeat in a moment.")
+        raise Unavailable(_RESTLESS)
 
     # ---- the judgement
-
-    async def _judge_steadily(self, nos: npt.NDArray[np.uint16], numbers: Numbers) -> tuple[Columns, Frame, set[str]]:
-        for _ in range(TRIES):
-            frame = await self._frame()
-            columns, waivers = await self._judge(frame, nos, numbers)
-            if frame.same_as(await self._frame()):
-                return columns, frame, waivers
-        raise Unavailable("The directory or the waivers keep changing; repeat in a moment.")
 
     async def _judge(self, frame: Frame, nos: npt.NDArray[np.uint16], numbers: Numbers) -> tuple[Columns, set[str]]:
         """Judge against states that were the same before and after the answers were read."""
@@ -203,6 +202,7 @@ class Clear:
         if not found or found[0].record.offset != offset:
             raise Unavailable("The record that scheduled the release cannot be read right now; repeat in a moment.")
         record = found[0].record
+        frame.chunk_ids.add(record.record_id)
         chunk = await _off_loop(int(record.headers[Header.count]) * 100, self._codec.decode, record.body)
         rows = np.searchsorted(chunk.numbers, numbers[places])
         return _Duty(record, chunk, self._mandatory.voices(frame, record), places, rows)
@@ -259,11 +259,12 @@ class Clear:
     # ---- around it
 
     async def _frame(self) -> Frame:
+        since = await self._ledger.moment()
         await self._members.refresh()
         now = self._clock.now()
         live = (w for w in await self._ledger.waivers() if w.issued_at <= now and (not w.ends_at or now < w.ends_at))
         waivers = tuple(sorted(live, key=lambda waiver: waiver.waiver_id))
-        return Frame(self._members.snapshot, self._members.policy, waivers, now)
+        return Frame(since, self._members.snapshot, self._members.policy, waivers, now)
 
     def _lookup(self, numbers: Numbers) -> States:
         """States in the order of ``numbers``; zeros for what is unknown."""
@@ -326,7 +327,10 @@ class Clear:
         positions: Sequence[int],
         counts: tuple[int, int, int],
         waivers: set[str],
-    ) -> ClearanceRecord:
+    ) -> ClearanceRecord | None:
+        """None if the judgement no longer holds: the world changed under it, or a waiver ended meanwhile."""
+        if not frame.same_as(await self._frame()):
+            return None
         cause = f"{carrier_id}|{batch_id}|{frame.now.isoformat()}|{list(positions)}|{counts}|{self._clock.monotonic()}"
         record = ClearanceRecord(
             clearance_id="clr_" + hashlib.sha256(cause.encode()).hexdigest()[:24],
@@ -340,7 +344,8 @@ class Clear:
             wait=counts[2],
             waivers=tuple(sorted(waivers)),
         )
-        await self._ledger.record_clearance(record)
+        if not await self._ledger.record_clearance(record, since=frame.since, chunk_ids=frame.chunk_ids):
+            return None
         if self._metrics is not None:
             self._metrics.count("numhub_clearances_total")
             for verdict, numbers in zip(("go", "go_with_exceptions", "wait"), counts, strict=True):

@@ -10,7 +10,7 @@ rows of a chunk packed into that row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -414,7 +414,18 @@ class Ledger(Protocol):
         ...
 
     # -- clearance
-    async def record_clearance(self, record: ClearanceRecord) -> None: ...
+    async def moment(self) -> int:
+        """A number that grows with each change that may turn a "go" into a "wait": an answer corrected, a waiver put, a
+        cursor opened, anything in the directory. To be read before all that a judgement rests on."""
+        ...
+
+    async def record_clearance(self, record: ClearanceRecord, *, since: int, chunk_ids: Collection[str]) -> bool:
+        """Record a judgement that began to read at the moment ``since`` and rests on the answers to ``chunk_ids``.
+
+        False, and nothing is kept, if such a change came after ``since`` and was about one of these chunks, or about
+        anything but answers: judge anew. Looking and recording are one transaction: at its commit the judgement holds.
+        """
+        ...
 
     async def put_waiver(self, waiver: Waiver) -> None: ...
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -543,7 +543,8 @@ class LedgerContract:
         renewal = RenewalRecord("ren_1", "cmcc", chunk_id(1), ("a", "b"), "d1", "d2", NOW, NOW + DAY, True)
         for _ in range(2):
             await ledger.put_waiver(waiver)
-            await ledger.record_clearance(proof)
+            since = await ledger.moment()
+            assert await ledger.record_clearance(proof, since=since, chunk_ids=[chunk_id(1)])
             await ledger.put_renewal(renewal)
         assert await ledger.waivers() == [waiver]
         assert await ledger.renewal("ren_1") == renewal
@@ -558,6 +559,91 @@ class LedgerContract:
                 "wait": 3,
             }
         ]
+
+    async def test_a_clearance_is_refused_when_what_it_rests_on_has_changed(
+        self, both: tuple[Directory, Ledger]
+    ) -> None:
+        """A corrected answer to one of its chunks, a waiver, a cursor, the directory: judge anew. Nothing is kept."""
+        directory, ledger = both
+        waiver = Waiver("wai_1", "bank", None, "Li", "court order", "regulator", NOW, "jws", NOW + DAY)
+        await ledger.answer([answer(Disposition.unbound, n=1)])
+        changes: list[Callable[[], Awaitable[object]]] = [
+            lambda: ledger.answer([answer(Disposition.failed_final, n=1)]),
+            lambda: ledger.answer([answer(None, AnswerException(Disposition.unbound, rows(7)), n=1)]),
+            lambda: ledger.put_waiver(waiver),
+            lambda: ledger.put_waiver(replace(waiver, ends_at=NOW)),
+            lambda: ledger.open_cursors([cursor(0, "sub_new")]),
+            lambda: directory.put_subscription(subscription("sub_new")),
+            lambda: directory.put_agreement(agreement()),
+            lambda: directory.put_policy({"freeze_days": 120}),
+            lambda: directory.put_party(Party("bank", Role.subscriber, "Bank", NOW)),
+        ]
+        for n, change in enumerate(changes):
+            since = await ledger.moment()
+            await change()
+            assert await ledger.moment() == since + 1, n
+            proof = ClearanceRecord(f"clr_{n}", "cmcc", None, NOW, (1,), "tiered", 1, 0, 0, ())
+            assert not await ledger.record_clearance(proof, since=since, chunk_ids=[chunk_id(1)]), n
+            assert await ledger.report("clearances") == []
+
+    async def test_a_clearance_stands_beside_what_does_not_concern_it(self, ledger: Ledger) -> None:
+        """First answers, more rows answered, repeats, corrections of other chunks; and a proof kept stays kept."""
+        await ledger.answer([answer(Disposition.unbound, n=2), answer(Disposition.unbound, n=1)])
+        await ledger.answer([answer(None, AnswerException(Disposition.unbound, rows(1)), n=3)])
+        since = await ledger.moment()
+        await ledger.answer([answer(Disposition.failed_final, sub="sub_b", n=1)])  # silent until now
+        await ledger.answer([answer(None, AnswerException(Disposition.unbound, rows(2)), n=3)])
+        await ledger.answer([answer(Disposition.unbound, n=1)])
+        await ledger.deliver(receipts=[receipt(n=1)])
+        assert await ledger.moment() == since
+        await ledger.answer([answer(Disposition.failed_final, n=2)])
+        proof = ClearanceRecord("clr_1", "cmcc", None, NOW, (1,), "tiered", 1, 0, 0, ())
+        mine = [chunk_id(1), chunk_id(3)]
+        assert await ledger.record_clearance(proof, since=since, chunk_ids=mine)
+        await ledger.answer([answer(Disposition.failed_final, n=1)])
+        assert await ledger.record_clearance(proof, since=since, chunk_ids=mine)  # a repeat in doubt
+        assert len(await ledger.report("clearances")) == 1
+
+    async def test_no_go_is_recorded_while_an_answer_says_failed(self, tmp_path: Any) -> None:
+        """Two processes, one corrects to and fro, one judges: no go is kept that had gone stale before its record."""
+        corrector, judge = [(await self.make_ledger(tmp_path))[1] for _ in range(2)]
+        await corrector.answer([answer(Disposition.unbound, n=1)])
+        failed, flips, over = False, 0, False
+
+        async def correct() -> None:
+            nonlocal failed, flips
+            while not over:
+                await corrector.answer([answer(Disposition.failed_final, n=1)])
+                failed, flips = True, flips + 1
+                await asyncio.sleep(0)
+                failed, flips = False, flips + 1
+                await corrector.answer([answer(Disposition.unbound, n=1)])
+                await asyncio.sleep(0.002)
+
+        going = asyncio.create_task(correct())
+        kept = refused = 0
+        for n in range(5_000):
+            since = await judge.moment()
+            (standing,) = await judge.standings([(chunk_id(1), 100)], ["sub_a"])
+            if set(standing.codes.tolist()) != {Disposition.unbound.number}:
+                continue
+            if n % 2:
+                await asyncio.sleep(0.001)
+            before = (failed, flips)
+            proof = ClearanceRecord(f"clr_{n}", "cmcc", None, NOW, (1,), "strict", 1, 0, 0, ())
+            if await judge.record_clearance(proof, since=since, chunk_ids=[chunk_id(1)]):
+                kept += 1
+                assert not (before[0] and before == (failed, flips)), "a correction acknowledged before was not seen"
+            else:
+                refused += 1
+            if kept >= 20 and refused >= 20:
+                break
+        over = True
+        await going
+        assert kept >= 20
+        assert refused >= 20
+        await corrector.close()
+        await judge.close()
 
     # -- reports
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -375,6 +376,26 @@ async def test_a_new_mandatory_app_during_the_judgement_is_seen(world: World) ->
 
     world.ledger.before_standings = join
     assert told(await ask(world, A)) == ("wait", ("answers_pending",), ())
+
+
+async def test_an_answer_corrected_during_the_judgement_is_seen(world: World) -> None:
+    """The ledger refuses the record of a judgement whose answers changed under it; it is made anew, and waits."""
+    records = world.publish(EventType.release_scheduled, [A])
+    for subscription in ("sub_bank", "sub_games"):
+        world.answer(subscription, records, Disposition.unbound)
+    refuse = world.ledger.record_clearance
+    left = [1]
+
+    async def correct_first(record: Any, **rest: Any) -> bool:
+        if left:
+            left.pop()
+            world.answer("sub_bank", records, Disposition.failed_final)
+            world.ledger.changes += 1
+        return await refuse(record, **rest)
+
+    world.ledger.record_clearance = correct_first  # type: ignore[method-assign]
+    assert told(await ask(world, A)) == ("wait", ("answers_failed",), ("bank",))
+    assert len(world.ledger.clearances) == 1
 
 
 async def test_a_directory_that_never_rests_is_said_to_the_caller(world: World) -> None:

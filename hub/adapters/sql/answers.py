@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, insert, select, tuple_
+from sqlalchemy import Connection, insert, select
 
+from hub.adapters.sql.judgements import changed
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.packing import apply_exceptions, pack_exceptions, unpack_exceptions
 from hub.adapters.sql.schema import answer_outbox, answer_tallies, answers, chunk_keys, subscription_keys
-from hub.adapters.sql.statements import slices, two_columns
+from hub.adapters.sql.statements import of_pairs, slices, two_columns
 from hub.domain.dispositions import BY_NUMBER
 from hub.domain.errors import InvalidRequest
 from hub.ports.ledger import Answer, ChunkStanding
@@ -82,9 +83,10 @@ def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]], ou
     results = [_sift(call, pair_of, digests, fresh) for call in calls]
     if fresh:
         fresh.sort(key=lambda one: one[:2])  # processes that write the same rows take them in the same order
-        corrected = {pair for pair, place, _ in fresh if place > 0}
-        history = _facts(conn, corrected) if corrected else {}
-        tallies = [row for pair, place, item in fresh for row in _tally(pair, place, item, history)]
+        again = {pair for pair, place, _ in fresh if place > 0}
+        history = _facts(conn, again) if again else {}
+        corrected: set[int] = set()
+        tallies = [row for pair, place, item in fresh for row in _tally(pair, place, item, history, corrected)]
         conn.execute(_add_answer, [_row(pair, place, item) for pair, place, item in fresh])
         if tallies:
             conn.execute(_add_tally, tallies)
@@ -93,6 +95,8 @@ def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]], ou
                 _to_tell,
                 [{"subscription_no": pair[0], "chunk_no": pair[1], "place": place} for pair, place, _ in fresh],
             )
+        if corrected:
+            changed(conn, corrected)
     return results
 
 
@@ -122,9 +126,9 @@ def _sift(
 def _digests(conn: Connection, pairs: set[Pair]) -> dict[Pair, list[bytes]]:
     found: dict[Pair, list[bytes]] = {}
     columns = answers.c.subscription_no, answers.c.chunk_no
+    query = select(*columns, answers.c.digest).order_by(*columns, answers.c.place)
     for part in slices(sorted(pairs), 250):
-        query = select(*columns, answers.c.digest).where(tuple_(*columns).in_(part))
-        for subscription_no, chunk_no, digest in conn.execute(query.order_by(*columns, answers.c.place)):
+        for subscription_no, chunk_no, digest in conn.execute(*of_pairs(conn, query, columns, part)):
             found.setdefault((subscription_no, chunk_no), []).append(bytes(digest))
     return found
 
@@ -133,9 +137,9 @@ def _facts(conn: Connection, pairs: set[Pair]) -> dict[Pair, list[_Fact]]:
     found: dict[Pair, list[_Fact]] = {}
     columns = answers.c.subscription_no, answers.c.chunk_no
     rest = answers.c.place, answers.c.numbers, answers.c.default_code, answers.c.exceptions
+    query = select(*columns, *rest).order_by(*columns, answers.c.place)
     for part in slices(sorted(pairs), 250):
-        query = select(*columns, *rest).where(tuple_(*columns).in_(part)).order_by(*columns, answers.c.place)
-        for subscription_no, chunk_no, *fact in conn.execute(query):
+        for subscription_no, chunk_no, *fact in conn.execute(*of_pairs(conn, query, columns, part)):
             found.setdefault((subscription_no, chunk_no), []).append(_Fact(*fact))
     return found
 
@@ -155,8 +159,11 @@ def _row(pair: Pair, place: int, item: Prepared) -> dict[str, Any]:
     }
 
 
-def _tally(pair: Pair, place: int, item: Prepared, history: dict[Pair, list[_Fact]]) -> Iterator[dict[str, Any]]:
-    """By how much this answer changes the effective counts of its pair. ``history`` learns the answer."""
+def _tally(
+    pair: Pair, place: int, item: Prepared, history: dict[Pair, list[_Fact]], corrected: set[int]
+) -> Iterator[dict[str, Any]]:
+    """By how much this answer changes the effective counts of its pair. ``history`` learns the answer, ``corrected``
+    the chunk if a row is answered otherwise than before."""
     said = item.answer
     default = 0 if said.default is None else said.default.number
     if place == 0 and not said.exceptions:
@@ -167,6 +174,8 @@ def _tally(pair: Pair, place: int, item: Prepared, history: dict[Pair, list[_Fac
         apply_exceptions(after, said.exceptions)
         change = np.bincount(after, minlength=_CODES) - np.bincount(before, minlength=_CODES)
         deltas = [(int(code), int(change[code])) for code in np.flatnonzero(change) if code]
+        if place and bool(((before != after) & (before != 0)).any()):
+            corrected.add(pair[1])
     if pair in history or place == 0:
         history.setdefault(pair, []).append(_Fact(place, said.count, default, item.exceptions))
     for code, delta in deltas:

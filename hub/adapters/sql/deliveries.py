@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, select
 
+from hub.adapters.sql.judgements import changed
 from hub.adapters.sql.keys import NO_PLACE, Keys, find_subscription
 from hub.adapters.sql.leases import stale_fences
 from hub.adapters.sql.schema import (
@@ -75,7 +76,17 @@ class Delivery:
 
 
 def open_cursors(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> None:
-    _open_cursor.run(conn, _cursor_rows(conn, keys, wanted))
+    """Where a new cursor begins decides who must answer, so a judgement may rest on it."""
+    rows = _cursor_rows(conn, keys, wanted)
+    subscriptions = sorted({row["subscription_no"] for row in rows})
+    there: set[tuple[int, int, int]] = set()
+    for part in slices(subscriptions):
+        query = select(cursors.c.subscription_no, cursors.c.part, cursors.c.lane)
+        there.update((a, b, c) for a, b, c in conn.execute(query.where(cursors.c.subscription_no.in_(part))))
+    fresh = [row for row in rows if (row["subscription_no"], row["part"], row["lane"]) not in there]
+    if fresh:
+        _open_cursor.run(conn, fresh)
+        changed(conn)
 
 
 def rewind(conn: Connection, keys: Keys, subscription_id: str, wanted: Sequence[Cursor]) -> None:

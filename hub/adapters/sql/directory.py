@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, and_, delete, func, insert, or_, select, update
 
+from hub.adapters.sql.judgements import changed
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.runner import Runner
 from hub.adapters.sql.schema import (
@@ -93,6 +94,7 @@ def _take_turns(conn: Connection) -> None:
 
 def _raise_version(conn: Connection) -> None:
     conn.execute(update(directory_state).values(version=directory_state.c.version + 1))
+    changed(conn)
 
 
 def _store(conn: Connection, put: Upsert, table: Table, row: dict[str, Any]) -> None:

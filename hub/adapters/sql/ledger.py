@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hub.adapters.sql import (
     clearances,
     deliveries,
     delivery_lists,
+    judgements,
     redrives,
     renewals,
     reports,
@@ -197,8 +198,11 @@ class SqlLedger:
 
     # -- clearance and waivers
 
-    async def record_clearance(self, record: ClearanceRecord) -> None:
-        await self._runner.write(lambda conn: clearances.record(conn, record))
+    async def moment(self) -> int:
+        return await self._runner.read(judgements.moment)
+
+    async def record_clearance(self, record: ClearanceRecord, *, since: int, chunk_ids: Collection[str]) -> bool:
+        return await self._runner.write(lambda conn: clearances.record(conn, record, since, chunk_ids))
 
     async def put_waiver(self, waiver: Waiver) -> None:
         await self._runner.write(lambda conn: clearances.put_waiver(conn, waiver))

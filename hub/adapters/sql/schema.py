@@ -15,22 +15,37 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     SmallInteger,
+    String,
     Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     text,
 )
 from sqlalchemy.engine import Dialect
 
 from hub.domain.events import Lane
 
-SCHEMA_VERSION = 1
+REVISION = "0002"
+"""The newest migration, which this description of the tables equals; a test compares the two."""
+
+PART_CHUNKS = 1 << 20
+"""Chunks in one part of a partitioned table: with 239 apps up to 250 million receipts, some 40 GB. The nation's files
+are 25,000 chunks a year; live events, one chunk each, decide how many years a part lasts."""
+
+PARTS_AHEAD = 4
+"""Parts that stand ready beyond the one being filled."""
+
+GROWING: list[str] = []
+"""Names of the partitioned tables."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -72,7 +87,37 @@ def _clustered(name: str, *columns: Any) -> Table:
     return Table(name, metadata, *columns, sqlite_with_rowid=False)
 
 
-schema_info = Table("schema_info", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+def _partitioned(name: str, *columns: Any) -> Table:
+    """A clustered table that grows for years: on PostgreSQL in parts of PART_CHUNKS chunks, so that what is old lies
+    still (vacuumed once, its indexes out of memory) and can be detached."""
+    table = Table(name, metadata, *columns, sqlite_with_rowid=False, postgresql_partition_by="RANGE (chunk_no)")
+    GROWING.append(name)
+    event.listen(table, "after_create", _make_parts)
+    return table
+
+
+def _make_parts(table: Table, conn: Connection, **_: Any) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql(f"CREATE TABLE {table.name}_rest PARTITION OF {table.name} DEFAULT")
+        for place in range(PARTS_AHEAD):
+            conn.exec_driver_sql(part_of(table.name, place))
+
+
+def part_of(name: str, place: int) -> str:
+    """The statement that makes the part of ``name`` for chunks from ``place`` * PART_CHUNKS on."""
+    first = place * PART_CHUNKS
+    return (
+        f"CREATE TABLE IF NOT EXISTS {name}_p{place} PARTITION OF {name} "
+        f"FOR VALUES FROM ({first}) TO ({first + PART_CHUNKS})"
+    )
+
+
+schema_version = Table(
+    "alembic_version",
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 # ---- directory -------------------------------------------------------------------------------------------------
 
@@ -200,7 +245,7 @@ cursors = _clustered(
     Column("next_offset", BigInteger, nullable=False),
 )
 
-receipts = _clustered(
+receipts = _partitioned(
     "receipts",
     Column("subscription_no", BigInteger, primary_key=True, autoincrement=False),
     Column("chunk_no", BigInteger, primary_key=True, autoincrement=False),
@@ -219,7 +264,7 @@ parked = _clustered(
     Column("reason", Text, nullable=False),
 )
 
-attempts = _clustered(
+attempts = _partitioned(
     "attempts",
     Column("subscription_no", BigInteger, primary_key=True, autoincrement=False),
     Column("chunk_no", BigInteger, primary_key=True, autoincrement=False),
@@ -309,7 +354,7 @@ catalogue_positions = Table(
 
 # ---- answers ---------------------------------------------------------------------------------------------------
 
-answers = _clustered(
+answers = _partitioned(
     "answers",
     Column("subscription_no", BigInteger, primary_key=True, autoincrement=False),
     Column("chunk_no", BigInteger, primary_key=True, autoincrement=False),
@@ -324,7 +369,7 @@ answers = _clustered(
 
 # By how much one answer changed the number of rows whose effective disposition is `code`. Summed up over the answers
 # of a pair it is what a recount of the effective codes gives.
-answer_tallies = _clustered(
+answer_tallies = _partitioned(
     "answer_tallies",
     Column("subscription_no", BigInteger, primary_key=True, autoincrement=False),
     Column("chunk_no", BigInteger, primary_key=True, autoincrement=False),
@@ -392,6 +437,20 @@ waivers = Table(
     Column("issued_at", Moment, nullable=False),
     Column("statement", Text, nullable=False),
     Column("ends_at", Moment),
+)
+
+# One row: how many changes there were on which a judgement may rest. See `judgements`.
+judgement_state = Table(
+    "judgement_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("changes", BigInteger, nullable=False),
+)
+
+judgement_changes = _clustered(
+    "judgement_changes",
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("chunk_no", BigInteger, primary_key=True, autoincrement=False),  # 0 = everything
 )
 
 renewals = Table(

@@ -7,7 +7,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, Table
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, bindparam, func, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import Executable
 
@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 IN_LIMIT = 500
 """Values in one IN list: statements stay small, and well below every database's limit of parameters."""
+
+_NUMBERS = postgresql.ARRAY(BigInteger)
 
 Guard = Callable[[Any], ColumnElement[bool]]
 
@@ -55,6 +57,22 @@ def _upsert(insert: Any, keys: Sequence[str], update: Sequence[str], guard: Guar
         statement = insert.on_conflict_do_update(index_elements=keys, set_=changes, where=where)
     assert isinstance(statement, Executable)
     return statement
+
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def of_pairs(conn: Connection, query: Select[Any], columns: Any, pairs: Pairs) -> tuple[Select[Any], dict[str, Any]]:
+    """``query`` over the rows whose two ``columns`` are one of ``pairs``, with its parameters.
+
+    PostgreSQL gets the pairs as two arrays: one statement for any number of them, planned once.
+    """
+    if conn.dialect.name == "sqlite":
+        return query.where(tuple_(*columns).in_(pairs)), {}
+    wanted = func.unnest(bindparam("firsts", type_=_NUMBERS), bindparam("seconds", type_=_NUMBERS))
+    pair = wanted.table_valued("a", "b").render_derived(name="wanted")
+    query = query.join(pair, and_(columns[0] == pair.c.a, columns[1] == pair.c.b))
+    return query, {"firsts": [first for first, _ in pairs], "seconds": [second for _, second in pairs]}
 
 
 def slices(values: Iterable[T], size: int = IN_LIMIT) -> Iterator[list[T]]:
