@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     kafka_password: SecretStr = SecretStr("")
     kafka_ca_file: str = ""
     ledger_url: SecretStr = SecretStr("")
+    ledger_readers: Annotated[int, Field(ge=1, le=100)] = 4
     redis_url: SecretStr = SecretStr("")
     tracing: Literal["off", "otlp"] = "off"
     lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
@@ -104,6 +105,11 @@ class Settings(BaseSettings):
     def ledger_address(self) -> str | Path:
         """A database URL, or the SQLite file below ``data_dir``."""
         return self.ledger_url.get_secret_value() or self.data_dir / LEDGER_FILE
+
+    @property
+    def ledger_options(self) -> dict[str, Any]:
+        """How it is opened: in the production profile its tables are changed by `numhub ledger migrate` alone."""
+        return {"readers": self.ledger_readers, "migrate": self.profile == "development"}
 
     @property
     def shared(self) -> bool:

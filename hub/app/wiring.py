@@ -212,7 +212,7 @@ async def build(
     base_url = public_url or settings.base_url(settings.port)
 
     log = await open_log(settings, clock)
-    directory, ledger = open_ledger(settings.ledger_address, clock, metrics)
+    directory, ledger = open_ledger(settings.ledger_address, clock, metrics, **settings.ledger_options)
     index = await _open_index(data / INDEX_DIR, log)
     codec = JsonCodec()
     plan = await asyncio.to_thread(PackagePlan)

@@ -50,11 +50,12 @@ def on_data(data: Path, act: Callable[[Opened], Awaitable[T]], *, make: bool = F
     ``make``: begin a new ledger where there is none. Who only looks or changes has named the wrong directory then.
     """
 
-    address = load(data_dir=data).ledger_address
+    settings = load(data_dir=data)
+    address = settings.ledger_address
 
     async def run() -> T:
         clock = SystemClock()
-        directory, ledger = open_ledger(address, clock)
+        directory, ledger = open_ledger(address, clock, **settings.ledger_options)
         try:
             members = Members(directory, clock)
             await members.refresh()

@@ -10,6 +10,7 @@ from hub.app.cli import (
     dev,
     ingress,
     keys,
+    ledger,
     listen,
     login,
     operate,
@@ -44,6 +45,7 @@ app.add_typer(batch.batch, name="batch")
 app.add_typer(subscription.subscription, name="subscription")
 app.add_typer(topics.app, name="topics")
 app.add_typer(ingress.app, name="ingress")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(dev.dev, name="dev")
 app.add_typer(policy.policy, name="policy")

@@ -17,6 +17,7 @@ from hub.adapters.columns.index import ColumnIndex
 from hub.adapters.columns.store import IndexInUse
 from hub.adapters.oauth.keys import KeyFileError, open_hub_keys
 from hub.adapters.redis.examine import examine
+from hub.adapters.sql import care
 from hub.adapters.sqlite.log_file import LogMismatch
 from hub.adapters.telemetry.prometheus import NoMetrics
 from hub.app.cli._open import MaybeData, console, fail
@@ -44,7 +45,7 @@ def doctor(
     checks: list[Check] = [("settings", True, "read and consistent")]
     checks += [_folder(data), _space(data), _keys(settings.keys_folder)]
     checks += asyncio.run(look_at(settings)) if settings.kafka_bootstrap else [_database(data / LOG_FILE, "log")]
-    checks.append(_database(data / LEDGER_FILE, "ledger"))
+    checks += _ledger_server(settings) if settings.shared else [_database(data / LEDGER_FILE, "ledger")]
     if redis_url := settings.redis_url.get_secret_value():
         checks.append(("redis", *asyncio.run(examine(redis_url))))
     if settings.dangerous_allow_loopback_receivers:
@@ -55,6 +56,13 @@ def doctor(
     console.print(table)
     if not all(good for _, good, _ in checks):
         raise typer.Exit(1)
+
+
+def _ledger_server(settings: Settings) -> list[Check]:
+    try:
+        return [(found.what, found.good, found.said) for found in care.look(settings.ledger_address)]
+    except NumhubError as error:
+        return [("ledger server", False, error.message)]
 
 
 def _folder(data: Path) -> Check:

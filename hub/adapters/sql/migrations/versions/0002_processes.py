@@ -1,4 +1,4 @@
-"""For several processes: leases, orders, changes on which a judgement may rest. Steps are counted in alembic_version."""
+"""For several processes: leases, orders to redrive, changes on which a judgement may rest."""
 
 import sqlalchemy as sa
 from alembic import op
