@@ -246,7 +246,7 @@ async def test_text_that_cannot_be_kept_is_the_callers_fault(postgres_url: str) 
         ("postgresql://nobody:wrong@{}/{}", Refused),
         ("postgresql://numhub:wrong-password@{}/{}", Refused),
         ("postgresql://127.0.0.1:1/numhub", Gone),
-        ("postgresql://[", InvalidRequest),
+        ("://127.0.0.1/numhub", InvalidRequest),
         ("mysql://127.0.0.1/numhub", InvalidRequest),
     ],
 )
@@ -361,7 +361,7 @@ async def test_a_commit_whose_answer_is_lost_is_settled_by_repeating(postgres_ur
     """The connection is cut after COMMIT reached the server: the caller is told Unavailable, the answer is there, and
     the repeat says so."""
     async with _swallowing_proxy(postgres_url) as (through, swallow):
-        _, ledger = open_ledger(through, FixedClock())
+        _, ledger = await asyncio.to_thread(open_ledger, through, FixedClock())
         await ledger.answer([answer(n=0)])
         swallow()
         with pytest.raises(Unavailable):
