@@ -446,7 +446,7 @@ async def _swallowing_proxy(url: str) -> AsyncIterator[tuple[str, Callable[[], N
 
         async def upwards() -> None:
             while data := await reader.read(65536):
-                if armed[0] and b"COMMIT" in data:
+                if armed[0] and b"COMMIT;" in data:
                     armed[0] = False
                     cut.set()
                 up_writer.write(data)

@@ -97,12 +97,25 @@ class Engines:
 
 
 async def _connected(engine: AsyncEngine, within: float) -> AsyncConnection:
-    async with asyncio.timeout(within):
-        return await engine.connect()
+    """Waiting is given up after ``within`` seconds; the attempt itself ends by asyncpg's own deadline."""
+    attempt = asyncio.ensure_future(engine.connect())
+    done, _ = await asyncio.wait([attempt], timeout=within)
+    if done:
+        return attempt.result()
+    attempt.add_done_callback(_let_go)
+    raise TimeoutError
+
+
+def _let_go(attempt: asyncio.Future[AsyncConnection]) -> None:
+    """A connection that came too late."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        terminate(attempt.result())
 
 
 def terminate(conn: AsyncConnection) -> None:
     """Cut the connection at once, without a word to the server; whoever waits for it gets an error."""
+    held = conn.sync_connection
+    if held is None or held.closed or held.invalidated:  # to ask for its connection would make a new one
+        return
     with suppress(Exception):
-        raw = conn.sync_connection.connection.driver_connection  # type: ignore[union-attr]
-        raw.terminate()  # type: ignore[union-attr]
+        held.connection.driver_connection.terminate()  # type: ignore[union-attr]
