@@ -287,6 +287,8 @@ async def test_a_frozen_server_is_unavailable_and_comes_back(
 
 
 @pytest.mark.slow
+# A pooled connection that cannot be made anew while the server is down is left to the garbage collector by the pool.
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")
 async def test_what_was_acknowledged_survives_a_kill_of_the_server(
     make_postgres: Callable[..., LocalPostgres], tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def rewind(conn: Connection, keys: Keys, subscription_id: str, wanted: Sequence[
 
 def restart(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> None:
     _put_cursor.run(conn, _cursor_rows(conn, keys, wanted))
+    changed(conn)
 
 
 def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[frozenset[int]]:

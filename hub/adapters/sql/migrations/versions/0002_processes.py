@@ -50,4 +50,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("order_id"),
         if_not_exists=True,
     )
+    op.create_table(
+        "ingress_positions",
+        sa.Column("carrier_id", sa.Text(), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("topic_id", sa.Text(), nullable=False),
+        sa.Column("next_offset", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("carrier_id", "part"),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "answer_outbox",
+        sa.Column("outbox_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("subscription_no", sa.BigInteger(), nullable=False),
+        sa.Column("chunk_no", sa.BigInteger(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("outbox_no"),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "answers_told",
+        sa.Column("chunk_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("app_class", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("chunk_no", "app_class"),
+        sqlite_with_rowid=False,
+        if_not_exists=True,
+    )
     op.drop_table("schema_info")
