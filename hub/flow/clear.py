@@ -264,7 +264,7 @@ class Clear:
         now = self._clock.now()
         live = (w for w in await self._ledger.waivers() if w.issued_at <= now and (not w.ends_at or now < w.ends_at))
         waivers = tuple(sorted(live, key=lambda waiver: waiver.waiver_id))
-        return Frame(since, self._members.snapshot, self._members.policy, waivers, now)
+        return Frame(self._members.snapshot, self._members.policy, waivers, now, since)
 
     def _lookup(self, numbers: Numbers) -> States:
         """States in the order of ``numbers``; zeros for what is unknown."""

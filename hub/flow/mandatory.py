@@ -22,11 +22,11 @@ from hub.ports.log import Header, Record
 class Frame:
     """What must not change while a judgement runs. ``since`` is the ledger's moment before any of it was read."""
 
-    since: int
     snapshot: DirectorySnapshot
     policy: Policy
     waivers: tuple[Waiver, ...]
     now: datetime
+    since: int = 0
     chunk_ids: set[str] = field(default_factory=set)  # of the records whose answers were judged
     never_active: set[str] = field(default_factory=set)
     owing: dict[tuple[str | None, ...], list[tuple[Subscription, tuple[str, ...]]]] = field(default_factory=dict)
