@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     tracing: Literal["off", "otlp"] = "off"
     lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     worker_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
+    snapshots_dir: str = ""
+    snapshot_every: Annotated[float, Field(ge=1)] = 900.0
     keys_dir: str = ""
     batches_dir: str = ""
     dangerous_allow_unsafe_kafka: bool = False

@@ -70,7 +70,6 @@ from hub.ports.coordination import Coordination
 from hub.ports.ledger import Directory
 from hub.ports.log import EventLog
 from hub.ports.metrics import Metrics
-from hub.ports.number_index import NumberIndex
 from hub.ports.sender import Sender
 from hub.ports.tracing import Tracing
 from hub.web.mount import mount
@@ -92,7 +91,7 @@ class Hub:
     log: EventLog
     ledger: SqlLedger
     directory: Directory
-    index: NumberIndex
+    index: ColumnIndex
     members: Members
     fold: Fold
     reader: Reader
@@ -124,6 +123,8 @@ class Hub:
         start("wake-ups", self.wakeups.run())
         if Role.index in roles:
             start("catalogue", self._alone("catalogue", self.catalogue.run))
+            if self.settings.snapshots_dir:
+                start("snapshots", self._alone("snapshots", self._publish_snapshots))
         if Role.dispatch in roles:
             if self.shards is not None:
                 start("shards", self.shards.run())
@@ -176,6 +177,10 @@ class Hub:
                 await self.context.batches.resume_all()
             await self.clock.sleep(self.settings.lease_seconds)
 
+    async def _publish_snapshots(self) -> None:
+        folder = Path(self.settings.snapshots_dir)
+        await timers.publish_snapshots(lambda: self.index.snapshot(folder), self.clock, self.settings.snapshot_every)
+
     def _gauges(self) -> None:
         for partition in range(self.log.partitions):
             self.metrics.set("numhub_fold_position", self.fold.position(partition), partition=str(partition))
@@ -213,7 +218,7 @@ async def build(
 
     log = await open_log(settings, clock)
     directory, ledger = open_ledger(settings.ledger_address, clock, metrics, **settings.ledger_options)
-    index = await _open_index(data / INDEX_DIR, log)
+    index = await _open_index(settings, log)
     codec = JsonCodec()
     plan = await asyncio.to_thread(PackagePlan)
     coordination = await _open_coordination(settings, clock, metrics)
@@ -371,9 +376,10 @@ async def _open_coordination(settings: Settings, clock: Clock, metrics: Metrics)
     return shared
 
 
-async def _open_index(folder: Path, log: EventLog) -> NumberIndex:
-    ends = await log.ends()
-    return await asyncio.to_thread(ColumnIndex, folder, log.partitions, log.log_id, log_ends=ends)
+async def _open_index(settings: Settings, log: EventLog) -> ColumnIndex:
+    ends, folder = await log.ends(), settings.data_dir / INDEX_DIR
+    snapshots = Path(settings.snapshots_dir) if settings.snapshots_dir else None
+    return await asyncio.to_thread(ColumnIndex, folder, log.partitions, log.log_id, log_ends=ends, snapshots=snapshots)
 
 
 def make_keys(keys_folder: Path) -> None:

@@ -13,6 +13,7 @@ from hub.ports.number_index import NumberIndex
 log = logging.getLogger("numhub.timers")
 
 FLUSH_EVERY = 15.0
+SNAPSHOT_AFTER = 60.0  # a process that is started again and again publishes too, and folds first
 LAG_EVERY = 0.5
 LAG_WORTH_A_LINE = 0.25
 
@@ -22,6 +23,17 @@ async def flush_index(index: NumberIndex, clock: Clock, every: float = FLUSH_EVE
     while True:
         await clock.sleep(every)
         await asyncio.to_thread(index.flush)
+
+
+async def publish_snapshots(publish: Callable[[], object], clock: Clock, every: float) -> None:
+    """Copies of the index for new nodes. A failure is told and tried again at the next turn: nobody waits for it."""
+    await clock.sleep(min(every, SNAPSHOT_AFTER))
+    while True:
+        try:
+            await asyncio.to_thread(publish)
+        except OSError as error:
+            log.warning("index_snapshot_failed", extra={"cause": str(error)})
+        await clock.sleep(every)
 
 
 async def watch_loop(clock: Clock, metrics: Metrics, every: float = LAG_EVERY) -> None:

@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from hub.app.cli.main import app
+from hub.app.roles import WORKER
 from tests.deploy.manifests import BASE, containers, render
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -56,6 +57,8 @@ def test_every_command_that_is_run_exists(words: tuple[str, ...]) -> None:
     assert not hasattr(command, "commands"), "a group of commands"
     context = command.make_context("numhub", list(rest), resilient_parsing=False)
     assert not context.args
+    roles = {role for role in context.params.get("roles", "").split(",") if role}
+    assert roles <= {role.value for role in WORKER}
 
 
 def test_a_command_that_is_not_there_is_noticed() -> None:

@@ -53,7 +53,8 @@ def test_every_variable_is_a_setting(compose: dict[str, Any], monkeypatch: pytes
         mounted = [volume.split(":")[1] for volume in service.get("volumes", [])]
         if name not in JOBS:
             assert "/data" in mounted
-            assert all(folder.startswith("/shared/") for folder in (settings.keys_dir, settings.batches_dir))
+            shared = (settings.keys_dir, settings.batches_dir, settings.snapshots_dir)
+            assert all(folder.startswith("/shared/") for folder in shared)
             assert "/shared" in mounted
 
 

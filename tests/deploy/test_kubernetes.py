@@ -156,8 +156,8 @@ def test_volumes_meet_mounts(docs: list[Doc]) -> None:
             v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v
         } <= claims
     assert of(docs, "Secret") == []
-    (batches,) = of(docs, "PersistentVolumeClaim")
-    assert batches["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert claims == {"numhub-batches", "numhub-snapshots"}
+    assert all(doc["spec"]["accessModes"] == ["ReadWriteMany"] for doc in of(docs, "PersistentVolumeClaim"))
 
 
 # ---- to the hub
@@ -179,7 +179,7 @@ def test_every_variable_is_a_setting_and_the_values_are_good(docs: list[Doc], mo
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert {str(settings.data_dir), settings.keys_dir, str(Path(settings.kafka_ca_file).parent)} <= mounted
         if labels(doc)["app.kubernetes.io/component"] != "job":
-            assert settings.batches_dir in mounted
+            assert {settings.batches_dir, settings.snapshots_dir} <= mounted
 
 
 def test_there_is_time_to_drain(docs: list[Doc], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 
 from hub.adapters.columns.level import DamagedRun, Level, RunInfo
 from hub.adapters.columns.manifest import Manifest, UnusableManifest
-from hub.adapters.columns.store import IndexInUse, Store
+from hub.adapters.columns.snapshot import publish
+from hub.adapters.columns.store import IndexInUse, Store, check_not_ahead
 from hub.adapters.columns.table import Table, similar_suffix
 from hub.ports.log import Position
 from hub.ports.number_index import STATE, Numbers, States
@@ -37,9 +38,10 @@ _RETRY_SECONDS = 5.0
 class ColumnIndex:
     """`hub.ports.number_index.NumberIndex` in ``directory`` (made if missing), for the log ``log_id``.
 
-    An index that is damaged, of another log, or (with ``log_ends``) ahead of the log is deleted with a warning; the
-    fold then rebuilds it. Raises IndexInUse if another process, or another instance, holds the directory. About
-    ``memory_rows`` rows (28 bytes each) stay in memory before they are written.
+    An index that is damaged, of another log, or (with ``log_ends``) ahead of the log is deleted with a warning. Where
+    there is none, the newest usable copy below ``snapshots`` is taken, and the fold adds what is missing. Raises
+    IndexInUse if another process, or another instance, holds the directory. About ``memory_rows`` rows (28 bytes each)
+    stay in memory before they are written.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ColumnIndex:
         *,
         log_ends: Sequence[int] | None = None,
         memory_rows: int = 1_000_000,
+        snapshots: Path | None = None,
     ) -> None:
         self._store = Store(Path(directory), log_id, partitions)
         self._log_id, self._memory_rows = log_id, memory_rows
@@ -59,13 +62,15 @@ class ColumnIndex:
         self._closed = False
         try:
             manifest = self._store.load()
-            if log_ends is not None and any(p > end for p, end in zip(manifest.positions, log_ends, strict=True)):
-                raise UnusableManifest("it is ahead of the log")
+            check_not_ahead(manifest, log_ends)
             self._use(manifest)
         except (UnusableManifest, DamagedRun) as error:
             if self._store.has_runs():
                 log.warning("index.deleted_for_rebuild", extra={"cause": str(error)})
-            self._use(self._store.empty())
+            self._store.save(self._store.empty())  # first: it may name runs as a copy's are named
+            self._store.keep_only(set())
+            taken = self._store.take_snapshot(snapshots, log_ends) if snapshots else None
+            self._use(taken or self._store.empty())
             self._store.save(self._manifest())
         self._store.keep_only(self._manifest().run_names())
         self._untidy = True  # runs may want merging
@@ -124,6 +129,19 @@ class ColumnIndex:
     def flush(self) -> None:
         with self._writing:
             self._flush()
+
+    def snapshot(self, folder: Path) -> Path | None:
+        """Publish what is folded now for other nodes (`adapters.columns.snapshot`); None if they have as much.
+
+        The fold never waits for the copy: runs are only linked while writing stands still. Raises OSError,
+        InterruptedError among them when the index is closed meanwhile. One at a time."""
+        with self._writing:  # no run is merged away meanwhile
+            self._flush()
+            staged, manifest = self._store.stage()
+        try:
+            return publish(staged, manifest, folder, lambda: self._closed) if any(manifest.positions) else None
+        finally:
+            self._store.unstage()
 
     def clear(self) -> None:
         with self._writing:

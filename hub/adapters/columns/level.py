@@ -96,7 +96,7 @@ def merge_pieces(levels: Sequence[Level]) -> Iterator[tuple[Keys, Values]]:
 def write_run(directory: Path, name: str, pieces: Iterator[tuple[Keys, Values]], fresh: int) -> RunInfo:
     """Write the two files of a run and fsync them."""
     rows = keys_crc = values_crc = 0
-    with _paths(directory, name)[0].open("wb") as keys_file, _paths(directory, name)[1].open("wb") as values_file:
+    with run_paths(directory, name)[0].open("wb") as keys_file, run_paths(directory, name)[1].open("wb") as values_file:
         for keys, values in pieces:
             keys_bytes, values_bytes = keys.tobytes(), values.tobytes()
             keys_crc, values_crc = zlib.crc32(keys_bytes, keys_crc), zlib.crc32(values_bytes, values_crc)
@@ -111,7 +111,7 @@ def write_run(directory: Path, name: str, pieces: Iterator[tuple[Keys, Values]],
 
 def open_run(directory: Path, info: RunInfo, key: np.dtype[Any], value: np.dtype[Any], *, verify: bool) -> Level:
     """Map a run read-only. Raises DamagedRun for a wrong size, or with ``verify`` for any changed byte."""
-    keys_path, values_path = _paths(directory, info.name)
+    keys_path, values_path = run_paths(directory, info.name)
     keys = _map(keys_path, info.rows, key, info.keys_crc if verify else None)
     values = _map(values_path, info.rows, value, info.values_crc if verify else None)
     return Level(keys, values, info.fresh, info)
@@ -119,7 +119,7 @@ def open_run(directory: Path, info: RunInfo, key: np.dtype[Any], value: np.dtype
 
 def remove_run(directory: Path, name: str) -> None:
     """Unlink the files; whoever still reads the mapped arrays keeps them until done."""
-    for path in _paths(directory, name):
+    for path in run_paths(directory, name):
         path.unlink(missing_ok=True)
 
 
@@ -136,5 +136,6 @@ def _map(path: Path, rows: int, dtype: np.dtype[Any], crc: int | None) -> npt.ND
     return np.frombuffer(mapped, dtype, rows)
 
 
-def _paths(directory: Path, name: str) -> tuple[Path, Path]:
+def run_paths(directory: Path, name: str) -> tuple[Path, Path]:
+    """The files of a run: keys, values."""
     return directory / f"{name}.keys", directory / f"{name}.values"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from pyroaring import BitMap
 
 from hub.adapters.columns.level import DamagedRun, Level, RunInfo, merge_pieces, open_run, remove_run, write_run
 from hub.adapters.columns.manifest import Manifest, UnusableManifest, load, save
+from hub.adapters.columns.snapshot import STAGING, snapshots, stage, take
 from hub.adapters.columns.table import Table
+
+log = logging.getLogger(__name__)
 
 _VERIFY_BYTES = 256 << 20  # on opening, that much is compared with its checksum; more would make starting slow
 
@@ -34,6 +39,7 @@ class Store:
             os.close(self._lock)
             raise IndexInUse(f"another process holds the index in {directory}") from None
         self._names_given = 0
+        shutil.rmtree(directory / STAGING, ignore_errors=True)  # of a process that died while it published
 
     def has_runs(self) -> bool:
         return any(self._directory.glob("*.keys"))
@@ -57,6 +63,29 @@ class Store:
         except UnusableManifest:
             pass
         save(self._directory, manifest)
+
+    def stage(self) -> tuple[Path, Manifest]:
+        """Links to the runs of the saved manifest, for a snapshot. Raises OSError, UnusableManifest."""
+        manifest = self.load()
+        return stage(self._directory, manifest), manifest
+
+    def unstage(self) -> None:
+        shutil.rmtree(self._directory / STAGING, ignore_errors=True)
+
+    def take_snapshot(self, folder: Path, log_ends: Sequence[int] | None) -> Manifest | None:
+        """The newest usable snapshot for this log, made the index of this (empty) directory; None if there is none."""
+        for found in snapshots(folder, self._log_id):
+            try:
+                manifest = take(found, self._log_id, self._partitions, self._directory)
+                check_not_ahead(manifest, log_ends)
+            except UnusableManifest as error:
+                log.warning("index.snapshot_unusable", extra={"snapshot": found.name, "cause": str(error)})
+                self.keep_only(set())
+                continue
+            save(self._directory, manifest)
+            log.info("index.snapshot_taken", extra={"records": sum(manifest.positions)})
+            return self.load()
+        return None
 
     def open_levels(self, table: Table, runs: Sequence[RunInfo]) -> None:
         """Put ``runs`` (newest first) into an empty table. Raises DamagedRun."""
@@ -93,3 +122,9 @@ class Store:
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def check_not_ahead(manifest: Manifest, log_ends: Sequence[int] | None) -> None:
+    """Raises UnusableManifest if more is folded than the log holds."""
+    if log_ends is not None and any(p > end for p, end in zip(manifest.positions, log_ends, strict=True)):
+        raise UnusableManifest("it is ahead of the log")
