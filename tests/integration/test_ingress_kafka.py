@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -240,6 +241,26 @@ async def test_any_kafka_client_publishes_and_a_webhook_hears_of_it(world: World
     out = await run(kcat, "-C", "-e", "-q", "-b", world.bootstrap, "-t", f"{world.prefix}rejects.cmcc", "-f", "%h %s\n")
     assert out.count(b"kind=refusal") == 3
     assert str(CUCC).encode() not in out
+
+
+@pytest.mark.timeout(240)
+async def test_the_examples_for_carriers_work(world: World, tmp_path: Path) -> None:
+    """The kcat line of schemas/log/README.md as it stands there, and publish.py, twice: nothing is published twice."""
+    tool("kcat")
+    readme = (ROOT / "schemas/log/README.md").read_text(encoding="utf-8")
+    line = next(block for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if block.startswith("kcat"))
+    line = line.replace("numhub.ingress.cmcc", world.source)
+    assert line.count(world.source) == 1
+    await run("bash", "-c", f"KAFKA={world.bootstrap}\n{line}")
+    wanted = [CMCC + 10_000 * (1 + place) for place in range(7)]
+    file = tmp_path / "numbers.txt"
+    file.write_text("\n".join(map(str, wanted)))
+    publish = [sys.executable, str(ROOT / "schemas/log/publish.py"), world.bootstrap, world.prefix, "cmcc", str(file)]
+    first = await run(*publish)
+    assert b": 7 accepted in " in first
+    assert await run(*publish) == first
+    await world.arrive({CMCC, *wanted})
+    assert set(world.bank.counted.values()) == {1}
 
 
 @pytest.mark.timeout(300)
