@@ -126,9 +126,10 @@ class Cluster:
 
     async def close(self) -> None:
         self._closed = True
-        connections, self._connections = list(self._connections.values()), {}
         if self._refreshing is not None:
             self._refreshing.cancel()
+            await asyncio.wait([self._refreshing], timeout=_CLOSE_SECONDS)
+        connections, self._connections = list(self._connections.values()), {}
         closing = [gone for c in connections if (gone := c.close(reason=CloseReason.SHUTDOWN)) is not None]
         if closing:
             await asyncio.wait(closing, timeout=_CLOSE_SECONDS)

@@ -43,6 +43,7 @@ class KafkaTopics:
         self._producer: AIOKafkaProducer | None = None
         self._known: dict[str, float] = {}  # topic -> until when it is taken to be there
         self._publishing = asyncio.Lock()
+        self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def reader(self, topic: str) -> KafkaTopicReader:
@@ -71,7 +72,9 @@ class KafkaTopics:
     async def close(self) -> None:
         self._closed = True
         if self._producer is not None:
-            await _stop(self._producer)
+            self._drop(self._producer)
+        if self._stopping:
+            await asyncio.wait(self._stopping)
 
     async def _send(self, producer: AIOKafkaProducer, message: Publication) -> Any:
         headers = [(name, value.encode()) for name, value in message.headers.items()]
@@ -117,18 +120,29 @@ class KafkaTopics:
     def _drop(self, producer: AIOKafkaProducer) -> None:
         self._producer = None
         task = asyncio.get_running_loop().create_task(_stop(producer), name="kafka producer stop")
-        _stopping.add(task)
-        task.add_done_callback(_stopping.discard)
-
-
-_stopping: set[asyncio.Task[None]] = set()
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """aiokafka may wait for what it will never send (#659)."""
+    """aiokafka waits for what it can never send (#659). Then it is cut off: a producer that was given up must not send
+    it one day after all, when the broker is back, nor keep its connections."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(STOP_SECONDS):
             await producer.stop()
+            return
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_SECONDS):
+            sender, waiting = producer._sender.sender_task, producer._message_accumulator
+            for batch in [batch for batches in waiting._batches.values() for batch in batches]:
+                batch._drain_waiter.cancel()  # nobody waits for it, so nobody would take its exception
+            waiting.fail_all(kafka.ProducerClosed())  # ends the flush that `stop` began
+            while sender is not None and not sender.done():  # the first cancellation lets it wait for its requests
+                sender.cancel()
+                await asyncio.wait([sender], timeout=0.1)
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(PUBLISH_SECONDS), producer.client._get_conn_lock:  # who is connecting ends first
+            await producer.client.close()
 
 
 class KafkaTopicReader:
