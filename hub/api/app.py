@@ -11,6 +11,7 @@ from hub.api.context import Context
 from hub.api.description import describe
 from hub.api.limits import Limits
 from hub.api.routers import ALL, health
+from hub.api.shortcut import Shortcut
 from hub.wire.problems import Problem
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -43,10 +44,13 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     public_url = context.settings.public_url.rstrip("/")
-    problems.install(app, f"{public_url}/.well-known/oauth-protected-resource")
+    resource_metadata = f"{public_url}/.well-known/oauth-protected-resource"
+    problems.install(app, resource_metadata)
     app.add_middleware(Limits, context=context)
     for router in ALL:
         app.include_router(router, responses=_REFUSALS)
+    routes = [route for router in ALL for route in router.routes]
+    app.state.shortcut = Shortcut(app, context, routes, resource_metadata)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -24,7 +24,13 @@ _Part = Callable[[Request], Awaitable[Any]]
 
 class HotRoute(APIRoute):
     """For endpoints whose parameters are dependencies on the request alone and at most one body model, and which
-    return a model. Anything else raises TypeError when the route is made."""
+    return a model. Anything else raises TypeError when the route is made.
+
+    ``answer`` yields the body of the answer, whose status is ``status``, or raises as the endpoint does.
+    """
+
+    answer: Callable[[Request], Awaitable[bytes]]
+    status: int
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint: Callable[..., Awaitable[BaseModel]] = self.endpoint
@@ -32,13 +38,17 @@ class HotRoute(APIRoute):
         names = list(inspect.signature(endpoint).parameters)
         names.sort(key=lambda name: _is_body(hints[name]))  # who calls and with which key, then what
         steps = [(name, _part(hints[name])) for name in names]
-        status = self.status_code or 200
+        status = self.status = self.status_code or 200
+
+        async def answer(request: Request) -> bytes:
+            given = {name: await read(request) for name, read in steps}
+            found = await endpoint(**given)
+            return found.__pydantic_serializer__.to_json(found)
 
         async def handle(request: Request) -> Response:
-            given = {name: await read(request) for name, read in steps}
-            answer = await endpoint(**given)
-            return Response(answer.__pydantic_serializer__.to_json(answer), status, media_type="application/json")
+            return Response(await answer(request), status, media_type="application/json")
 
+        self.answer = answer
         return handle
 
 

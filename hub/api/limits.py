@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -32,6 +33,7 @@ _FIXED_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"cache-control", b"no-store"),
 )
 
 
@@ -42,13 +44,21 @@ def body_limit(method: str, path: str, default: int) -> int | None:
     return _LARGER.get(path, default)
 
 
+def fixed_headers(public_url: str, given: Sequence[tuple[bytes, bytes]] = ()) -> list[tuple[bytes, bytes]]:
+    """What every answer carries besides the header fields it was ``given``."""
+    names = {name.lower() for name, _ in given}
+    added = [pair for pair in _FIXED_HEADERS if pair[0] not in names]
+    if public_url.startswith("https://"):
+        added.append((b"strict-transport-security", b"max-age=31536000"))
+    return added
+
+
 class Limits:
     """Wraps the application; see the module."""
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app = app
         self._context = context
-        self._secure = context.settings.public_url.startswith("https://")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +71,8 @@ class Limits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._headers(message.get("headers", []))
+                given = message.get("headers", [])
+                message["headers"] = [*given, *fixed_headers(self._context.settings.public_url, given)]
             await send(message)
 
         refusal = self._judge(scope)
@@ -97,15 +108,6 @@ class Limits:
             if name == b"content-length" and limit is not None and (not value.isdigit() or int(value[:20]) > limit):
                 return "payload_too_large" if value.isdigit() else "bad_request"
         return None
-
-    def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        names = {name.lower() for name, _ in given}
-        added = [pair for pair in _FIXED_HEADERS if pair[0] not in names]
-        if b"cache-control" not in names:
-            added.append((b"cache-control", b"no-store"))
-        if self._secure:
-            added.append((b"strict-transport-security", b"max-age=31536000"))
-        return [*given, *added]
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         metrics, route = self._context.metrics, _route(scope)

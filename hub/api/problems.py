@@ -134,25 +134,28 @@ def _message(kind: str, item: Mapping[str, Any]) -> str:
     return str(item.get("msg", "not valid"))
 
 
-def install(app: FastAPI, resource_metadata: str = "") -> None:
-    """Put the door in: all errors of ``app`` leave as problem documents."""
-
-    async def on_error(_: Request, error: Exception) -> Response:
-        assert isinstance(error, errors.NumhubError)
+def of(error: Exception, resource_metadata: str = "") -> Response | None:
+    """The problem document for an error that was raised on purpose; None for any other."""
+    if isinstance(error, errors.NumhubError):
         return from_error(error, resource_metadata)
-
-    async def on_validation(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
+    if isinstance(error, RequestValidationError):
         return from_validation(error.errors())
-
-    async def on_http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    if isinstance(error, HTTPException):
         # 404 comes from here for addresses no route has; what a route does not find is a NotFound
         code = "no_such_address" if error.status_code == 404 else _BY_STATUS.get(error.status_code)
         if code is None:
             code = "bad_request" if error.status_code < 500 else "internal"
         return problem(code, status=error.status_code, headers=error.headers)
+    return None
 
-    app.add_exception_handler(errors.NumhubError, on_error)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(HTTPException, on_http)
+
+def install(app: FastAPI, resource_metadata: str = "") -> None:
+    """Put the door in: all errors of ``app`` leave as problem documents."""
+
+    async def on_error(_: Request, error: Exception) -> Response:
+        response = of(error, resource_metadata)
+        assert response is not None
+        return response
+
+    for kind in (errors.NumhubError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, on_error)

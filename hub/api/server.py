@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.api import problems
+from hub.api.shortcut import HotCycle, Shortcut
 
 HEADERS_WITHIN = 10.0
 BODY_GRACE = 30.0
@@ -51,6 +52,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     tick = _TICK
     linger = LINGER
     max_connections = 4000
+    shortcut: Shortcut | None = None
     on_refused: Callable[[int], None] | None = None
     """Told the status of every refusal given here, which no application sees."""
 
@@ -81,9 +83,13 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         if self._in_body:
             self._received += len(data)
-        elif self._deadline is None:
-            self._arm(self.headers_within, self._head_late)  # first bytes of a further request
         super().data_received(data)
+        if self._deadline is not None or self.transport.is_closing():
+            return
+        if self._in_body:
+            self._arm(self.tick, self._judge_body)
+        elif self._in_head or self.cycle is None or self.cycle.response_complete:
+            self._arm(self.headers_within, self._head_late)  # first bytes of a further request
 
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
@@ -106,8 +112,24 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._judge_head()
         self._in_head, self._in_body, self._received, self._waited = False, True, 0, 0.0
-        self._arm(self.tick, self._judge_body)
-        super().on_headers_complete()
+        self._disarm()  # what comes in one piece, as most requests do, needs no timer
+        if self.shortcut is None or not self._take_shortcut(self.shortcut):
+            super().on_headers_complete()
+
+    def _take_shortcut(self, shortcut: Shortcut) -> bool:
+        """Begin a request the short way, if it is a plain one for a hot route and none is under way."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        method = self.parser.get_method()
+        route = shortcut.route(method, self.url, self.headers, self._head_bytes)
+        if route is None or self.parser.get_http_version() != "1.1":
+            return False
+        path = self.url.decode("ascii")
+        scope: Any = self.scope
+        scope |= {"method": method.decode("ascii"), "path": path, "raw_path": self.url, "query_string": b""}
+        cycle: Any = HotCycle(self, shortcut, route, scope, self.parser.should_keep_alive())
+        self.cycle = cycle
+        return True
 
     def _judge_head(self) -> None:
         """RFC 9112 sections 3.2 and 2.3. Raises for what is neither HTTP/1.0 nor a plain HTTP/1.1 request."""
@@ -205,11 +227,15 @@ async def serve(
     refused: Callable[[int], None] | None = None,
     protocol: type[DeadlineProtocol] = DeadlineProtocol,
 ) -> None:
-    """Serve ``app`` until ``stop`` is set or this call is cancelled; both finish running requests first, at most
-    ``drain_within`` seconds. ``bound`` is told the port once the socket listens; ``refused`` the status of every
-    refusal the application does not see. More than ``max_connections`` are answered 503. Raises OSError if it cannot
-    bind."""
-    limits = {"max_connections": max_connections, "on_refused": staticmethod(refused) if refused else None}
+    """Serve ``app``, its hot routes by the ``shortcut`` of its state (if any), until ``stop`` is set or this call is
+    cancelled; both finish running requests first, at most ``drain_within`` seconds. ``bound`` is told the port once
+    the socket listens; ``refused`` the status of every refusal the application does not see. More than
+    ``max_connections`` are answered 503. Raises OSError if it cannot bind."""
+    limits = {
+        "max_connections": max_connections,
+        "shortcut": getattr(getattr(app, "state", None), "shortcut", None),
+        "on_refused": staticmethod(refused) if refused else None,
+    }
     protocol = type(protocol.__name__, (protocol,), limits)
     listener = listener or bind(host, port)
     config = uvicorn.Config(

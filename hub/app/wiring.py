@@ -319,6 +319,7 @@ async def build(
     mount(app, context, link_key(settings.keys_folder))
     if tracing.enabled:
         app.add_middleware(Traced, tracing=tracing)
+        app.state.shortcut = None  # it would pass by what watches
     return Hub(
         settings=settings,
         clock=clock,
