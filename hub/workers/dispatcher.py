@@ -35,6 +35,7 @@ from hub.ports.ledger import Cursor, Ledger, ParkedChunk, RedriveOrder
 from hub.ports.log import Record
 from hub.ports.metrics import Metrics
 from hub.workers.gauges import Undelivered
+from hub.workers.live_lag import LiveLag
 from hub.workers.recorder import LeaseLost, Recorder
 from hub.workers.runner import Fence, Kit, Redrive, Runner
 from hub.workers.slots import Slots
@@ -50,8 +51,6 @@ HOUSEKEEPING_EVERY = 5.0
 SAVE_SKIPPED_AFTER = 256
 """Records an idle lane may have passed over before its cursor is saved; after a kill so many are looked at again."""
 ORDERS_EVERY = 2.0
-LAG_OF_LATE, LAG_STANDS = 5.0, 0.25
-"""Seconds: deliveries that tell of the live lane's lag; how long what they told is reused."""
 PARTING = 1.0
 """Seconds that requests out have to end when a subscription's cursors are to be moved."""
 
@@ -109,7 +108,7 @@ class Dispatcher:
         self._ordered = asyncio.Event()
         self._changed = asyncio.Event()
         self._stopping = False
-        self._lag, self._lag_until = 0.0, 0.0
+        self._lag = LiveLag(clock)
         self._failure: asyncio.Future[None] | None = None
 
     # -- life
@@ -194,15 +193,8 @@ class Dispatcher:
         await self._recorder.flush()
 
     def live_lag(self) -> float:
-        """Seconds by which live events reach their receivers late because of the hub: what the quickest quarter of
-        the endpoints sees that were served lately. Receivers that hang, fail or are slow do not count in it."""
-        now = self._clock.monotonic()
-        if now >= self._lag_until:
-            since = now - LAG_OF_LATE
-            lags = sorted(runner.live_lag for runner in self._runners.values() if runner.live_at >= since)
-            self._lag = lags[len(lags) // 4] if lags else 0.0
-            self._lag_until = now + LAG_STANDS
-        return self._lag
+        """Seconds by which a live event accepted now would reach its receivers late because of the hub."""
+        return self._lag.seconds(self._runners.values())
 
     # -- moving cursors and reviving parked chunks (see flow.redrive)
 
@@ -295,6 +287,7 @@ class Dispatcher:
     def _folded(self, partition: int, records: list[Record]) -> None:
         for record in records:
             self._withdrawals.note(record)
+        self._lag.folded(records)
         self._kit.tails[partition].wake()
 
     def _on_change(self) -> None:

@@ -84,7 +84,7 @@ class Runner:
         self.open = False
         self.fence: Fence = (0, 0)
         self.held = 0  # > 0: somebody moves its cursors; it stays closed
-        self.live_lag, self.live_at = 0.0, float("-inf")  # age of the live record delivered last, and when that was
+        self.live_appended, self.live_at = 0, float("-inf")  # of the live record delivered last, see `workers.live_lag`
 
     def _new_gate(self) -> Gate:
         longest = max((wait.total_seconds() for wait in self.kit.push.schedule), default=0.0)
@@ -337,7 +337,7 @@ class Lane(_Turn):
                 if self.live:
                     seconds = kit.clock.now().timestamp() - record.appended_at_ms / 1000
                     kit.metrics.observe("numhub_delivery_seconds", max(seconds, 0.0))
-                    runner.live_lag, runner.live_at = seconds, kit.clock.monotonic()
+                    runner.live_appended, runner.live_at = record.appended_at_ms, kit.clock.monotonic()
             case RetryAt(reason=reason, status=status):
                 if self._recall:
                     await self._remember(record)

@@ -226,7 +226,7 @@ class Events:
     def _push_back(self) -> None:
         lag = self._lag() if self._lag_limit else 0.0
         if lag > self._lag_limit:
-            wait = min(max(math.ceil(lag), 1), RETRY_AT_MOST)
+            wait = min(max(math.ceil(lag - self._lag_limit), 1), RETRY_AT_MOST)  # when there is room again
             raise TooManyRequests(
                 "Live events are accepted faster than they can be delivered; nothing was taken in.", retry_after=wait
             )
