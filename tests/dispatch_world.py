@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,22 @@ class World:
             lambda url: None,
         )
         self._running: list[asyncio.Task[None]] = []
+        self._remembering = 0
+        self._watch_reads()
         self.dispatcher = self._new_dispatcher()
+
+    def _watch_reads(self) -> None:
+        """A lane that looks up earlier attempts is neither out nor being recorded, and yet at work."""
+        read = self.ledger.deliveries_of
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            self._remembering += 1
+            try:
+                return await read(*args, **options)
+            finally:
+                self._remembering -= 1
+
+        self.ledger.deliveries_of = counted  # type: ignore[method-assign]
 
     def _new_dispatcher(self) -> Dispatcher:
         withdrawals = Withdrawals(self.index, self.codec, self.clock)
@@ -272,7 +288,7 @@ class World:
         calm = 0
         while calm < 4:
             await asyncio.sleep(0.003)
-            busy = any(self.net.out.values()) or self.dispatcher._recorder._task is not None
+            busy = any(self.net.out.values()) or self._remembering or self.dispatcher._recorder._task is not None
             calm = 0 if busy else calm + 1
 
     async def advance(self, seconds: float) -> None:

@@ -99,7 +99,7 @@ class Push:
     async def attempt(self, subscription: Subscription, readable: Sendable, trail: Trail) -> Outcome:
         """Send once and move ``trail`` on. The caller has made sure that the subscription may be served."""
         record = readable.record
-        superseded = await self._withdrawals.rows(record)
+        superseded = await self._withdrawals.rows(record) if self._withdrawals.may_touch(record) else ""
         try:
             headers, body = self._envelope.chunk(
                 subscription,

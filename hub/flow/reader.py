@@ -62,6 +62,17 @@ class Reader:
     def cached_bytes(self) -> int:
         return self._size
 
+    def at(self, partition: int, offset: int) -> Readable | None:
+        """The record at ``offset`` if it is visible and at hand; None says nothing about it: `read` knows."""
+        key = (partition, offset // PAGE)
+        page = self._pages.get(key)
+        if page is None or (readable := page.slots.get(offset)) is None:
+            return None
+        if not self._fold.is_visible(Position(partition, offset)):
+            return None
+        self._pages.move_to_end(key)
+        return readable
+
     async def read(self, partition: int, offset: int, max_records: int = 64) -> tuple[list[Readable], int]:
         """The visible records from ``offset`` on, and the offset to continue from; never beyond the fold.
 

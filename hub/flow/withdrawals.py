@@ -94,11 +94,15 @@ class Withdrawals:
         if record.headers[Header.type] in WITHDRAWS:
             self._last[record.partition] = max(record.offset, self._last.get(record.partition, -1))
 
+    def may_touch(self, record: Record) -> bool:
+        """False: no row of ``record`` can be superseded; mostly so, and known at once."""
+        return self._last.get(record.partition, -1) > record.offset and record.headers[Header.type] in ORDERS
+
     async def rows(self, record: Record) -> str:
         """The superseded rows of ``record`` as header text."""
-        last = self._last.get(record.partition, -1)
-        if last <= record.offset or record.headers[Header.type] not in ORDERS:
+        if not self.may_touch(record):
             return ""
+        last = self._last[record.partition]
         known = self._known.get(record.record_id)
         if known is not None and (known[0] == last or self._clock.monotonic() < known[1]):
             return known[2]

@@ -1,4 +1,4 @@
-"""How late a live event accepted now would reach its receivers because of the hub: what publishers are told to wait for.
+"""How late a live event accepted now would reach its receivers because of the hub: by this publishers are held back.
 
 The age of what is delivered now is no answer: it says what happened to events accepted long ago, stays high until the
 queue they stood in is empty, and a door that opens by it swings between flood and drought. So the wait is predicted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -296,6 +296,9 @@ class Lane(_Turn):
         while runner.open:
             if self._tail.join(self):
                 return None
+            near = kit.reader.at(self.partition, self.offset)  # mostly it is the very next one
+            if near is not None and self._wants(near.record.headers) is Verdict.send:
+                return near
             try:
                 page, after = await kit.reader.read(self.partition, self.offset, ahead)
             except Unavailable:
@@ -308,9 +311,9 @@ class Lane(_Turn):
             ahead = PAGE
             for readable in page:
                 record = readable.record
-                if record.offset < self.offset or record.headers[Header.lane] != self.name:
+                if record.offset < self.offset:
                     continue
-                match kit.fanout.judge(runner.subscription, record.headers):
+                match self._wants(record.headers):
                     case Verdict.send:
                         self.offset = record.offset
                         return readable
@@ -322,6 +325,11 @@ class Lane(_Turn):
             self.offset = max(self.offset, after)
             await asyncio.sleep(0)
         return None
+
+    def _wants(self, headers: Mapping[str, str]) -> Verdict:
+        if headers[Header.lane] != self.name:
+            return Verdict.skip
+        return self.kit.fanout.judge(self.runner.subscription, headers)
 
     async def _settle(self, record: Record, outcome: Outcome) -> None:
         """Record what came of the attempt; the lane looks further only after the commit."""
@@ -335,7 +343,7 @@ class Lane(_Turn):
                 mode = runner.subscription.mode.value
                 kit.metrics.count("numhub_delivered_numbers_total", int(record.headers[Header.count]), mode=mode)
                 if self.live:
-                    seconds = kit.clock.now().timestamp() - record.appended_at_ms / 1000
+                    seconds = now.timestamp() - record.appended_at_ms / 1000
                     kit.metrics.observe("numhub_delivery_seconds", max(seconds, 0.0))
                     runner.live_appended, runner.live_at = record.appended_at_ms, kit.clock.monotonic()
             case RetryAt(reason=reason, status=status):

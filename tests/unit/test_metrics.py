@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -29,5 +30,26 @@ def test_what_is_declared_is_what_is_shown() -> None:
 
 def test_a_missing_label_is_an_error() -> None:
     """A metric with labels is never counted without them."""
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="label"):
         PrometheusMetrics().count("numhub_answered_numbers_total", 1, wrong="x")
+
+
+def test_nothing_counted_is_forgotten() -> None:
+    """Whichever thread counts, however often, looked at in between or not."""
+    metrics = PrometheusMetrics()
+
+    def count() -> None:
+        for _ in range(1_500):
+            metrics.count("numhub_deliveries_total", mode="webhook_full", outcome="delivered")
+            metrics.count("numhub_parked_total", 2)
+            metrics.observe("numhub_delivery_seconds", 0.01)
+
+    other = threading.Thread(target=count)
+    other.start()
+    count()
+    metrics.exposition()
+    other.join()
+    count()
+    _, page = metrics.exposition()
+    assert b'numhub_deliveries_total{mode="webhook_full",outcome="delivered"} 4500.0' in page
+    assert b"numhub_parked_total 9000.0" in page and b"numhub_delivery_seconds_count 4500.0" in page

@@ -18,6 +18,7 @@ from hub.adapters.sql.schema import (
     cursors,
     parked,
     receipts,
+    to_micros,
 )
 from hub.adapters.sql.statements import Upsert, slices
 from hub.domain.shards import shard_of
@@ -136,37 +137,36 @@ def deliver(conn: Connection, keys: Keys, calls: Sequence[Delivery]) -> list[fro
     )
     if new_receipts:
         rows = [
-            {
-                "subscription_no": subscription_no[item.subscription_id],
-                "chunk_no": chunk_no[item.chunk_id],
-                "received_at": item.received_at,
-                "attempts": item.attempts,
-                "via": item.via,
-            }
-            for item in new_receipts
+            (
+                subscription_no[one.subscription_id],
+                chunk_no[one.chunk_id],
+                to_micros(one.received_at),
+                one.attempts,
+                one.via,
+            )
+            for one in new_receipts
         ]
-        _new_receipt.run(conn, rows)
-        _clear_trouble(conn, rows)
-    _advance_cursor.run(conn, _furthest(_cursor_rows(conn, keys, [c for call in calls for c in call.cursors])))
+        _new_receipt.run_raw(conn, rows)
+        _clear_trouble(conn, [row[:2] for row in rows])
+    _advance_cursor.run_raw(conn, _furthest(conn, keys, [cursor for call in calls for cursor in call.cursors]))
     return stale
 
 
-def _clear_trouble(conn: Connection, rows: list[dict[str, Any]]) -> None:
-    """Take received chunks out of the parking place and the list of attempts."""
+def _clear_trouble(conn: Connection, received: list[tuple[int, int]]) -> None:
+    """Take received chunks (subscription, chunk) out of the parking place and the list of attempts."""
     some = conn.execute(_any_trouble).one()
     if not any(some):
         return
-    pairs = [{"subscription_no": row["subscription_no"], "chunk_no": row["chunk_no"]} for row in rows]
     for there_are, table, statement in zip(some, (parked, attempts), (_unpark, _forget_attempts), strict=True):
         if not there_are:
             continue
         # Receivers in trouble are few: ask once which of these have rows at all.
-        numbers = {row["subscription_no"] for row in rows}
+        numbers = {subscription_no for subscription_no, _ in received}
         troubled: set[int] = set()
         for part in slices(numbers):
             found = select(table.c.subscription_no).where(table.c.subscription_no.in_(part)).distinct()
             troubled.update(conn.scalars(found))
-        concerned = [pair for pair in pairs if pair["subscription_no"] in troubled]
+        concerned = [{"subscription_no": one, "chunk_no": chunk} for one, chunk in received if one in troubled]
         if concerned:
             conn.execute(statement, concerned)
 
@@ -212,14 +212,15 @@ def _cursor_rows(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> list
     ]
 
 
-def _furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _furthest(conn: Connection, keys: Keys, wanted: Sequence[Cursor]) -> list[tuple[int, ...]]:
     """One row per cursor: of several moves in one group only the furthest counts."""
-    furthest: dict[tuple[int, int, int], dict[str, Any]] = {}
-    for row in rows:
-        key = (row["subscription_no"], row["part"], row["lane"])
+    subscription_no = keys.subscriptions(conn, {cursor.subscription_id for cursor in wanted})
+    furthest: dict[tuple[int, int, int], tuple[int, ...]] = {}
+    for cursor in wanted:
+        key = (subscription_no[cursor.subscription_id], cursor.partition, LANE_NUMBER[cursor.lane])
         known = furthest.get(key)
-        if known is None or known["next_offset"] < row["next_offset"]:
-            furthest[key] = row
+        if known is None or known[4] < cursor.offset:
+            furthest[key] = (*key, cursor.start, cursor.offset)
     return list(furthest.values())
 
 

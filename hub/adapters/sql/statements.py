@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, bindparam, func, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.expression import Executable
 
 T = TypeVar("T")
@@ -29,7 +30,10 @@ class Upsert:
     """
 
     def __init__(self, table: Table, keys: Sequence[str], update: Sequence[str] = (), guard: Guard | None = None):
+        self.columns = tuple(column.name for column in table.columns)
         self._key = itemgetter(*keys)
+        self._places = itemgetter(*(self.columns.index(key) for key in keys))
+        self._texts: dict[str, str] = {}
         self._by_dialect = {
             name: _upsert(insert(table), keys, update, guard)
             for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
@@ -46,6 +50,23 @@ class Upsert:
             rows = sorted(rows, key=self._key)
         if rows:
             conn.execute(self._by_dialect[conn.dialect.name], rows)
+
+    def run_raw(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Like `run`, for what is written thousands of times a second: whole rows in the order of ``columns`` and as
+        the database stores them (moments by `schema.to_micros`), handed to the driver without a look at each value."""
+        if len(rows) > 1 and conn.dialect.name != "sqlite":
+            rows = sorted(rows, key=self._places)
+        if rows:
+            conn.exec_driver_sql(self._text(conn.dialect), list(rows))
+
+    def _text(self, dialect: Dialect) -> str:
+        known = self._texts.get(dialect.name)
+        if known is None:
+            compiled: Any = self._by_dialect[dialect.name].compile(dialect=dialect, column_keys=list(self.columns))  # type: ignore[attr-defined]
+            if tuple(compiled.positiontup) != self.columns:
+                raise TypeError(f"{compiled.string} takes more than a row")
+            known = self._texts[dialect.name] = compiled.string
+        return known
 
 
 def _upsert(insert: Any, keys: Sequence[str], update: Sequence[str], guard: Guard | None) -> Executable:

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 import httptools
 
+from hub.adapters.webhook.deadlines import Deadlines
 from hub.adapters.webhook.guard import Address
 from hub.ports.sender import Response, SendError
 
@@ -30,9 +31,9 @@ class _Refused(Exception):
 class Connection(asyncio.Protocol):
     """``address`` is the checked one; ``idle_since`` and ``good_until`` (monotonic seconds) are the pool's notes."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, deadlines: Deadlines) -> None:
         self.address = address
-        self._loop = loop
+        self._loop, self._deadlines = loop, deadlines
         self._transport: asyncio.Transport | None = None
         self._poll: Any = None
         self._parser: Any = None
@@ -121,11 +122,11 @@ class Connection(asyncio.Protocol):
         else:
             transport.write(head)
             transport.write(body)
-        timer = self._loop.call_at(deadline, self._expire)
+        self._deadlines.watch(self, deadline)
         try:
             return await self._waiter
         finally:
-            timer.cancel()
+            self._deadlines.done(self)
 
     def abort(self) -> None:
         self._clean = False
@@ -234,7 +235,8 @@ class Connection(asyncio.Protocol):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The running request's time is up, see `Deadlines`."""
         if self._done or self._waiter is None or self._waiter.done():
             return
         if self._status:

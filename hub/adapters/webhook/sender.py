@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from hub.adapters.webhook.client import Connection
+from hub.adapters.webhook.deadlines import Deadlines
 from hub.adapters.webhook.guard import Address, Guard, Target
 from hub.adapters.webhook.pool import HostLimit, Key, Pool
 from hub.adapters.webhook.request import receiver_tls_context, request_head, request_opening
@@ -82,6 +83,7 @@ class WebhookSender:
         self._keys: dict[tuple[bool, str, int], tuple[float, tuple[Key, ...]]] = {}
         self._place = lru_cache(maxsize=8192)(self._judge)  # urls that were refused are judged anew each time
         self._reaper: asyncio.TimerHandle | None = None
+        self._deadlines: Deadlines | None = None
         self._closed = False
 
     def check_url(self, url: str) -> None:
@@ -112,6 +114,8 @@ class WebhookSender:
         self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
+        if self._deadlines is not None:
+            self._deadlines.close()
         self._pool.clear()
         await self._resolver.close()
         await asyncio.sleep(0)  # lets the transports tell their protocols
@@ -199,7 +203,9 @@ class WebhookSender:
 
     async def _open(self, target: Target, address: Address) -> Connection:
         loop = asyncio.get_running_loop()
-        connection = Connection(loop, address)
+        if self._deadlines is None:
+            self._deadlines = Deadlines(loop)
+        connection = Connection(loop, address, self._deadlines)
         sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)

@@ -136,8 +136,8 @@ class Events:
         lag: Callable[[], float] = lambda: 0.0,
         lag_limit: float = 0.0,
     ) -> None:
-        """``lag``: seconds by which live events reach their receivers late; beyond ``lag_limit`` (0 = never) callers
-        are pushed back, so that what is accepted does not grow old without bound."""
+        """``lag``: seconds that a live event accepted now would wait for its delivery; beyond ``lag_limit`` (0 = never)
+        callers are pushed back, so that what is accepted does not grow old without bound."""
         self._lag, self._lag_limit = lag, lag_limit
         self._members, self._log, self._index, self._fold, self._writer = members, log, index, fold, writer
         self._codec, self._plan, self._clock, self._metrics = codec, plan, clock, metrics
