@@ -76,14 +76,14 @@ class CatalogueWorker:
             while True:
                 await self._more.wait()
                 self._more.clear()
-                while await self._step():
-                    pass
-                await self._clock.sleep(GATHER_FOR)
+                while listed := await self._step():
+                    if listed < PAGE:  # live records, one by one: a commit for each would cost more than the record
+                        await self._clock.sleep(GATHER_FOR)
         finally:
             forget()
 
-    async def _step(self) -> bool:
-        """List one page of every partition; False if there was nothing new."""
+    async def _step(self) -> int:
+        """List one page of every partition; how many records that were."""
         entries: list[CatalogueEntry] = []
         positions: dict[int, int] = {}
         for partition, position in enumerate(self._positions):
@@ -95,7 +95,8 @@ class CatalogueWorker:
             if after > position:
                 positions[partition] = after
         if not positions:
-            return False
+            return 0
+        passed = sum(after - self._positions[partition] for partition, after in positions.items())
         while True:
             try:
                 await self._ledger.catalogue(entries, positions)
@@ -107,7 +108,7 @@ class CatalogueWorker:
             for partition, after in positions.items():
                 self._positions[partition] = after
             self._moved.notify_all()
-        return True
+        return passed
 
     async def _entry(self, record: Record) -> CatalogueEntry | None:
         policy = self._members.policy

@@ -23,8 +23,9 @@ log = logging.getLogger("numhub.recorder")
 
 RETRY_FIRST, RETRY_MAX = 0.1, 5.0
 BREATH = 32
-GATHER_FOR, BUSY_FROM = 0.004, 8
-"""Seconds that results wait for company if more than so many were committed together the last time."""
+LULL, GATHER_FOR, BUSY_FROM = 0.002, 0.008, 2
+"""Where several receive, results wait for company (seconds): until none has come for a moment, or a while has passed. A
+commit costs more than many deliveries, and only the next records of the same lanes wait for it."""
 
 
 class LeaseLost(Exception):
@@ -56,7 +57,7 @@ class Recorder:
         self._fenced = fenced
         self._next = _Batch()
         self._task: asyncio.Task[None] | None = None
-        self._committed_last = 0
+        self._company = 0.0  # results committed together of late
         self._releases: set[asyncio.Task[None]] = set()
 
     def add(
@@ -103,11 +104,9 @@ class Recorder:
     async def _commit_all(self) -> None:
         try:
             while True:
-                # Everything of this turn of the loop travels together; under load a little more, for a commit costs a
-                # millisecond however little is in it.
-                await asyncio.sleep(GATHER_FOR if self._committed_last > BUSY_FROM else 0)
+                await self._gather()
                 batch, self._next = self._next, _Batch()
-                self._committed_last = len(batch.waiters)
+                self._company = max(len(batch.waiters), self._company * 0.8)
                 if not batch.waiters:
                     return
                 try:
@@ -124,6 +123,17 @@ class Recorder:
                     release.add_done_callback(self._releases.discard)
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Everything of this turn of the loop travels together; where several receive, a little more."""
+        await asyncio.sleep(0)
+        if self._company <= BUSY_FROM:
+            return
+        until = self._clock.monotonic() + GATHER_FOR
+        gathered = -1
+        while gathered < len(self._next.waiters) and self._clock.monotonic() < until:
+            gathered = len(self._next.waiters)
+            await asyncio.sleep(LULL)
 
     async def _commit(self, batch: _Batch) -> frozenset[int]:
         wait = RETRY_FIRST
