@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -77,6 +78,7 @@ from hub.wire.delivery import WebhookEnvelope, make_secret
 from hub.workers import gauges, timers
 from hub.workers.catalogue import CatalogueWorker
 from hub.workers.dispatcher import Dispatcher
+from hub.workers.live_lag import heard_live_lag, say_live_lag
 from hub.workers.supervisor import Supervisor
 from hub.workers.wakeups import Wakeups
 
@@ -130,6 +132,8 @@ class Hub:
                 start("shards", self.shards.run())
             start("dispatcher", self.dispatcher.run())
             self.supervisor.on_stop("dispatcher", self.dispatcher.stop)
+            if self.shards is not None:
+                start("live lag", say_live_lag(self.dispatcher.live_lag, self.context.coordination, self.clock))
         if Role.timers in roles:
             start("endpoint proofs", self._alone("endpoint-proofs", self.context.subscriptions.run))
         if roles & {Role.api, Role.timers}:
@@ -273,9 +277,10 @@ async def build(
         ledger, files, members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
         in_flight=settings.bulk_appends_in_flight, alone=None if holder is None else holder.alone_at("batch"),
     )  # fmt: skip
+    live_lag = dispatcher.live_lag if shards is None else partial(heard_live_lag, coordination)
     events = Events(
         members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared,
-        lag=dispatcher.live_lag, lag_limit=settings.live_lag_limit,
+        lag=live_lag, lag_limit=settings.live_lag_limit,
     )  # fmt: skip
     lists = Lists(members, index, fold, log, writer, codec, plan, clock, metrics, clear.cleared)
     party_topics = open_party_topics(

@@ -8,6 +8,8 @@ DIRECTORY = "directory"
 """Topic of wake-ups: parties, agreements or subscriptions changed."""
 REDRIVES = "redrives"
 """Topic of wake-ups: an order to deliver again was stored."""
+LIVE_LAG = "live-lag"
+"""Figure that processes say: seconds a live event accepted now would wait for its delivery there."""
 
 
 class Wakeups(Protocol):
@@ -45,6 +47,14 @@ class Coordination(Protocol):
         ...
 
     def subscribe(self, topic: str) -> Wakeups: ...
+
+    def say(self, figure: str, value: float) -> None:
+        """Let every process hear a figure of this one. Returns at once and never fails; it may get lost."""
+        ...
+
+    def heard(self, figure: str, within: float) -> list[float]:
+        """What each process, this one included, said last; only what was said in the last ``within`` seconds."""
+        ...
 
     async def run(self) -> None:
         """Hear other processes until cancelled. Without it wake-ups from elsewhere are not heard."""

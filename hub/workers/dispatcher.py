@@ -192,8 +192,8 @@ class Dispatcher:
                 await asyncio.wait(out)
         await self._recorder.flush()
 
-    def live_lag(self) -> float:
-        """Seconds by which a live event accepted now would reach its receivers late because of the hub."""
+    def live_lag(self) -> float | None:
+        """Seconds by which a live event accepted now would reach its receivers late because of the hub, if known."""
         return self._lag.seconds(self._runners.values())
 
     # -- moving cursors and reviving parked chunks (see flow.redrive)

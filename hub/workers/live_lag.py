@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from hub.domain.events import Lane
 from hub.ports.clock import Clock
+from hub.ports.coordination import LIVE_LAG, Coordination
 from hub.ports.log import Header, Record
 
 SERVED_WITHIN = 5.0
+SAID_EVERY, SAID_STANDS = 0.5, 3.0
+"""Seconds between two reports to other processes, and how long one counts."""
 STANDS_FOR = 0.1
 """Seconds that an answer is reused."""
 _SOON = 1.0
@@ -44,7 +47,8 @@ class LiveLag:
         self._counts: list[int] = []  # live records so far, those of the same entry included
         self._total = self._before = 0  # in all; in entries that were forgotten
         self._paces: deque[tuple[float, int]] = deque()  # (monotonic, records delivered)
-        self._known, self._known_until = 0.0, float("-inf")
+        self._known: float | None = None
+        self._known_until = float("-inf")
 
     def folded(self, records: Sequence[Record]) -> None:
         """Records that lanes may deliver from now on."""
@@ -61,19 +65,20 @@ class LiveLag:
         if len(self._times) > _ENTRIES:
             self._forget(_ENTRIES // 2)
 
-    def seconds(self, endpoints: Iterable[Served]) -> float:
+    def seconds(self, endpoints: Iterable[Served]) -> float | None:
+        """None if no endpoint was served of late: then nothing is known."""
         now = self._clock.monotonic()
         if now >= self._known_until:
             self._known = self._measure(now, endpoints)
             self._known_until = now + STANDS_FOR
         return self._known
 
-    def _measure(self, now: float, endpoints: Iterable[Served]) -> float:
+    def _measure(self, now: float, endpoints: Iterable[Served]) -> float | None:
         reached = sorted((one.live_appended for one in endpoints if one.live_at >= now - SERVED_WITHIN), reverse=True)
         if not reached:
             self._forget(len(self._times))
             self._paces.clear()
-            return 0.0
+            return None
         place = bisect_right(self._times, reached[len(reached) // 4])
         self._forget(place)
         done = self._before
@@ -94,3 +99,17 @@ class LiveLag:
         if places > 0:
             self._before = self._counts[places - 1]
             del self._times[:places], self._counts[:places]
+
+
+async def say_live_lag(lag: Callable[[], float | None], coordination: Coordination, clock: Clock) -> None:
+    """Let the processes that accept events know how it stands where they are delivered."""
+    while True:
+        seconds = lag()
+        if seconds is not None:
+            coordination.say(LIVE_LAG, seconds)
+        await clock.sleep(SAID_EVERY)
+
+
+def heard_live_lag(coordination: Coordination) -> float | None:
+    """The least of what the delivering processes said: one that serves nobody but a slow receiver has no say."""
+    return min(coordination.heard(LIVE_LAG, SAID_STANDS), default=None)

@@ -125,3 +125,14 @@ class CoordinationContract:
         waiter.close()
         coordination.wake("a")
         assert not await waiter.wait(0.05)
+
+    async def test_a_figure_is_heard_for_a_while(self, coordination: Coordination, clock: ManualClock) -> None:
+        """The last value, of each figure apart; what is older than asked for is not told."""
+        assert coordination.heard("lag", 3) == []
+        coordination.say("lag", 1.5)
+        coordination.say("lag", 2.5)
+        coordination.say("other", 9.0)
+        clock.advance(2)
+        assert coordination.heard("lag", 3) == [2.5]
+        clock.advance(2)
+        assert coordination.heard("lag", 3) == [] and coordination.heard("other", 5) == [9.0]

@@ -285,3 +285,14 @@ def test_the_client_repeats_nothing() -> None:
     retry = client.connection_pool.connection_kwargs["retry"]
     assert retry._retries == 0
     assert adapter.ANSWER_WITHIN <= 0.5
+
+
+async def test_figures_are_heard_in_every_process(redis_url: str) -> None:
+    """Each process' last word beside one's own; rubbish on the channel is passed over."""
+    async with running(redis_url) as one, running(redis_url) as other:
+        async with asyncio.timeout(10):
+            while sorted(other.heard("lag", 30)) != [1.25, 4.0]:  # who has just begun to listen may miss the first
+                one.say("lag", 4.0)
+                other.say("lag", 1.25)
+                one._link.tell("PUBLISH", one._channel, "somebody lag=much")
+                await asyncio.sleep(0.02)

@@ -51,6 +51,7 @@ class MemoryCoordination:
         self._waiters: dict[str, set[_Waiter]] = {}
         self._used: dict[str, float] = {}
         self._expiring: list[tuple[float, str]] = []
+        self._said: dict[str, tuple[float, float]] = {}  # figure -> value, when
         self._windows: dict[str, tuple[int, int, int]] = {}  # key -> window number, uses in it, uses in the one before
 
     async def first_use(self, nonce: str, ttl: float, *, issued_at: float) -> bool:
@@ -95,6 +96,13 @@ class MemoryCoordination:
 
     def subscribe(self, topic: str) -> Wakeups:
         return _Waiter(self._waiters.setdefault(topic, set()))
+
+    def say(self, figure: str, value: float) -> None:
+        self._said[figure] = value, self._clock.monotonic()
+
+    def heard(self, figure: str, within: float) -> list[float]:
+        value, at = self._said.get(figure, (0.0, float("-inf")))
+        return [value] if self._clock.monotonic() - at <= within else []
 
     async def run(self) -> None:
         await asyncio.Event().wait()  # there is no other process to hear

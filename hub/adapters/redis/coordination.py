@@ -12,6 +12,7 @@ When Redis comes back everybody is woken once, because wake-ups may have been mi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from typing import Any
@@ -45,6 +46,7 @@ class RedisCoordination:
         self._topics: set[str] = set()
         self._channel = f"{prefix}wake"
         self._me = secrets.token_hex(8)
+        self._heard: dict[str, dict[str, tuple[float, float]]] = {}  # figure -> who -> value, when
 
     # ---- what has to be asked
 
@@ -85,6 +87,19 @@ class RedisCoordination:
         self._topics.add(topic)
         return self._local.subscribe(topic)
 
+    # ---- figures: said on the same channel, kept by who hears them
+
+    def say(self, figure: str, value: float) -> None:
+        self._local.say(figure, value)
+        self._link.tell("PUBLISH", self._channel, f"{self._me} {figure}={value:.3f}")
+
+    def heard(self, figure: str, within: float) -> list[float]:
+        said = self._heard.get(figure, {})
+        since = self._clock.monotonic() - within
+        for gone in [who for who, (_, at) in said.items() if at < since]:
+            del said[gone]
+        return [*self._local.heard(figure, within), *(value for value, _ in said.values())]
+
     async def run(self) -> None:
         while True:
             try:
@@ -123,8 +138,14 @@ class RedisCoordination:
         if message["type"] != "message":
             return
         sender, _, topic = message["data"].decode().partition(" ")
-        if sender != self._me:
+        if sender == self._me:
+            return
+        figure, said, value = topic.partition("=")
+        if not said:
             self._local.wake(topic)
+            return
+        with contextlib.suppress(ValueError):
+            self._heard.setdefault(figure, {})[sender] = float(value), self._clock.monotonic()
 
     def _wake_all(self) -> None:
         for topic in self._topics:

@@ -133,7 +133,7 @@ class Events:
         clock: Clock,
         metrics: Metrics,
         cleared: Cleared,
-        lag: Callable[[], float] = lambda: 0.0,
+        lag: Callable[[], float | None] = lambda: None,
         lag_limit: float = 0.0,
     ) -> None:
         """``lag``: seconds that a live event accepted now would wait for its delivery; beyond ``lag_limit`` (0 = never)
@@ -224,8 +224,8 @@ class Events:
         return [verdicts[place] for place in range(len(verdicts))]
 
     def _push_back(self) -> None:
-        lag = self._lag() if self._lag_limit else 0.0
-        if lag > self._lag_limit:
+        lag = self._lag() if self._lag_limit else None
+        if lag is not None and lag > self._lag_limit:
             wait = min(max(math.ceil(lag - self._lag_limit), 1), RETRY_AT_MOST)  # when there is room again
             raise TooManyRequests(
                 "Live events are accepted faster than they can be delivered; nothing was taken in.", retry_after=wait
