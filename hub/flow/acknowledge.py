@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -188,15 +189,15 @@ def _few_exceptions(said: Sequence[SaidException], count: int, at: str) -> tuple
         rows = set(exception.rows)
         if not rows:
             raise _no_rows(where)
-        outside = sum(not 0 <= row < count for row in exception.rows)
-        if outside:
-            raise _outside(where, outside, count)
+        if min(rows) < 0 or max(rows) >= count:
+            raise _outside(where, sum(not 0 <= row < count for row in exception.rows), count)
         if not taken.isdisjoint(rows):
             raise _overlap(where)
         taken |= rows
         joined.setdefault((exception.disposition, exception.review_at), []).extend(rows)
     return tuple(
-        AnswerException(key[0], np.array(sorted(joined[key]), np.uint16), key[1]) for key in sorted(joined, key=_order)
+        AnswerException(key[0], np.frombuffer(array("H", sorted(joined[key])), np.uint16), key[1])
+        for key in sorted(joined, key=_order)
     )
 
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.adapters.sql.answers import pack_digest, unpack_digest
-from hub.adapters.sql.packing import apply_exceptions, pack_exceptions, unpack_exceptions
+from hub.adapters.sql.packing import (
+    _pack_few,
+    _pack_many,
+    apply_exceptions,
+    ascending,
+    counted,
+    pack_exceptions,
+    unpack_exceptions,
+)
 from hub.domain.dispositions import Disposition
 from hub.ports.ledger import AnswerException
 
@@ -42,6 +50,32 @@ def test_packing_and_unpacking_give_the_same(given_: list[AnswerException]) -> N
     assert all(exception.rows.dtype == np.uint16 for exception in found)
     assert pack_exceptions(found) == packed
     assert (packed is None) == (not given_)
+
+
+@given(st.sets(st.integers(0, 300), min_size=1, max_size=80) | st.sets(st.integers(0, 65_535), min_size=1, max_size=9))
+def test_few_rows_are_packed_like_many(some: set[int]) -> None:
+    """Two ways of counting, the same bytes: a digest or a comparison of stored answers may rest on them."""
+    rows = np.array(sorted(some), np.uint16)
+    assert _pack_few(rows) == _pack_many(rows)
+
+
+@given(st.lists(st.integers(0, 50), max_size=90), st.integers(1, 60))
+def test_ascending_means_strictly_and_within(rows: list[int], count: int) -> None:
+    """However many there are."""
+    assert ascending(np.array(rows, np.uint16), count) == (rows == sorted(set(rows)) and max(rows, default=0) < count)
+
+
+@given(exceptions_)
+def test_rows_are_counted_only_if_none_stands_twice(given_: list[AnswerException]) -> None:
+    """The quick count is that of the effective codes; where rows stand twice there is none."""
+    found = counted(given_)
+    if found is None:
+        assert len(given_) > 1
+        return
+    codes = np.zeros(65_536, np.uint8)
+    apply_exceptions(codes, given_)
+    bins = np.bincount(codes)
+    assert {code: int(bins[code]) for code in np.flatnonzero(bins) if code} == {c: n for c, n in found.items() if n}
 
 
 @pytest.mark.parametrize(("share", "limit"), [(0.01, 200), (0.04, 400), (0.5, 1_350), (1.0, 60)])

@@ -94,6 +94,39 @@ def test_every_plain_value_comes_back(value: object) -> None:
     assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
+_spaces = st.sampled_from(["", " ", "\n\t"])
+_texts = st.sampled_from(["a", "b", ":", "a:", "{", "}", "[", "\\u0061", "\\\\", "é", "0" * 19])
+
+
+@st.composite
+def _written(draw: st.DrawFn, depth: int = 3) -> tuple[str, bool]:
+    """A text of JSON, put together by hand, and whether one of its objects has the same key twice."""
+    kind = draw(st.sampled_from(["text", "number", "list", "object"] if depth else ["text", "number"]))
+    if kind == "text":
+        return f'"{draw(_texts)}"', False
+    if kind == "number":
+        return draw(st.sampled_from(["0", "-1", "1.5", "1e3", "true", "null"])), False
+    inner = [draw(_written(depth - 1)) for _ in range(draw(st.integers(0, 3)))]
+    twice = any(each for _, each in inner)
+    if kind == "list":
+        return f"[{','.join(text for text, _ in inner)}]", twice
+    keys = [draw(_texts) for _ in inner]
+    meant = [json.loads(f'"{key}"') for key in keys]
+    pairs = [f'"{key}"{draw(_spaces)}:{draw(_spaces)}{text}' for key, (text, _) in zip(keys, inner, strict=True)]
+    return f"{{{','.join(pairs)}}}", twice or len(set(meant)) < len(meant)
+
+
+@given(_written())
+def test_the_same_key_twice_is_found_however_it_is_written(written: tuple[str, bool]) -> None:
+    """Deep down, in lists of mixed kinds, with colons and quotes in texts, blanks before colons, or escapes."""
+    text, twice = written
+    if twice:
+        with pytest.raises(InvalidRequest):
+            parse(text.encode())
+    else:
+        assert parse(text.encode()) == json.loads(text)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_fall_over(body: bytes) -> None:
     """Any bytes give a value or InvalidRequest, never another error."""

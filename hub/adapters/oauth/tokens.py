@@ -64,6 +64,7 @@ class JwtTokens:
         self._clock = clock
         self._per_minute = per_minute
         self._verified: dict[bytes, tuple[float, str, frozenset[Scope]]] = {}
+        self._callers: dict[bytes, tuple[Party, Principal]] = {}  # of verified tokens, by the party they were made of
 
     # ---- giving out
 
@@ -186,11 +187,16 @@ class JwtTokens:
         exp, party_id, scopes = known
         if exp <= now:
             self._verified.pop(digest, None)
+            self._callers.pop(digest, None)
             raise Unauthenticated("The access token has expired.", code="invalid_token")
         party = self._snapshot().parties.get(party_id)
         if party is None or party.suspended:
             raise Unauthenticated("The access token is not valid any more.", code="invalid_token")
-        return Principal(party_id, party.role, scopes & SCOPES[party.role])
+        of, caller = self._callers.get(digest, (None, None))
+        if caller is None or of is not party:  # another snapshot of the directory: another party, perhaps
+            caller = Principal(party_id, party.role, scopes & SCOPES[party.role])
+            self._callers[digest] = (party, caller)
+        return caller
 
     def _read(self, token: str, now: float) -> tuple[float, str, frozenset[Scope]]:
         refused = Unauthenticated("The access token is not valid.", code="invalid_token")
@@ -219,6 +225,7 @@ class JwtTokens:
     def _remember(self, digest: bytes, known: tuple[float, str, frozenset[Scope]], now: float) -> None:
         if len(self._verified) >= CACHE_SIZE:
             self._verified = {key: value for key, value in self._verified.items() if value[0] > now}
+            self._callers.clear()
             if len(self._verified) >= CACHE_SIZE:
                 self._verified.clear()
         self._verified[digest] = known

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from hub.adapters.sql.judgements import changed
 from hub.adapters.sql.keys import Keys
-from hub.adapters.sql.packing import apply_exceptions, pack_exceptions, unpack_exceptions
+from hub.adapters.sql.packing import apply_exceptions, ascending, counted, pack_exceptions, unpack_exceptions
 from hub.adapters.sql.schema import answer_outbox, answer_tallies, answers, chunk_keys, subscription_keys
-from hub.adapters.sql.statements import of_pairs, slices, two_columns
+from hub.adapters.sql.statements import Insert, of_pairs, slices, two_columns
 from hub.domain.dispositions import BY_NUMBER
 from hub.domain.errors import InvalidRequest
 from hub.ports.ledger import Answer, ChunkStanding
@@ -24,9 +24,9 @@ Codes = npt.NDArray[np.uint8]
 Pair = tuple[int, int]  # subscription_no, chunk_no
 
 _CODES = 1 + max(BY_NUMBER)
-_add_answer = insert(answers)
-_add_tally = insert(answer_tallies)
-_to_tell = insert(answer_outbox)
+_add_answer = Insert(answers)
+_add_tally = Insert(answer_tallies)
+_to_tell = Insert(answer_outbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ class Prepared:
 def prepare(answer: Answer) -> Prepared:
     """Raises InvalidRequest if the rows of an exception are not ascending or lie outside the chunk."""
     for exception in answer.exceptions:
-        rows = exception.rows
-        if len(rows) and (int(rows[-1]) >= answer.count or not bool(np.all(rows[1:] > rows[:-1]))):
+        if not ascending(exception.rows, answer.count):
             raise InvalidRequest("rows of an exception must be ascending and lie within the chunk")
     return Prepared(answer, pack_digest(answer.digest), pack_exceptions(answer.exceptions))
 
@@ -87,12 +86,11 @@ def answer(conn: Connection, keys: Keys, calls: Sequence[Sequence[Prepared]], ou
         history = _facts(conn, again) if again else {}
         corrected: set[int] = set()
         tallies = [row for pair, place, item in fresh for row in _tally(pair, place, item, history, corrected)]
-        conn.execute(_add_answer, [_row(pair, place, item) for pair, place, item in fresh])
-        if tallies:
-            conn.execute(_add_tally, tallies)
+        _add_answer.run(conn, [_row(pair, place, item) for pair, place, item in fresh])
+        _add_tally.run(conn, tallies)
         if outbox:
-            conn.execute(
-                _to_tell,
+            _to_tell.run(
+                conn,
                 [{"subscription_no": pair[0], "chunk_no": pair[1], "place": place} for pair, place, _ in fresh],
             )
         if corrected:
@@ -166,8 +164,11 @@ def _tally(
     the chunk if a row is answered otherwise than before."""
     said = item.answer
     default = 0 if said.default is None else said.default.number
-    if place == 0 and not said.exceptions:
-        deltas: Iterable[tuple[int, int]] = [(default, said.count)] if default and said.count else []
+    counts = counted(said.exceptions) if place == 0 else None
+    if counts is not None:
+        if default:
+            counts[default] = counts.get(default, 0) + said.count - sum(counts.values())
+        deltas: Iterable[tuple[int, int]] = [(code, counts[code]) for code in sorted(counts) if counts[code]]
     else:
         before = replay(history.get(pair, ()), said.count)
         after = before.copy() if default == 0 else np.full(said.count, default, np.uint8)

@@ -7,7 +7,8 @@ distances of one byte, distances of two bytes, or a bit per row; the whole is th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import Struct
+from operator import sub
+from struct import Struct, pack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ _PLAIN, _ZSTD = b"\x00", b"\x01"
 _BYTES, _WORDS, _BITS = 0, 1, 2
 _NO_REVIEW = -1
 _MAX_PLAIN = 64 << 20
+_FEW = 64  # rows up to which plain Python is quicker than arrays
 _WORTH_COMPRESSING = 160  # less comes out hardly smaller, and most answers are less
 
 
@@ -69,6 +71,32 @@ def unpack_exceptions(packed: bytes | None) -> tuple[AnswerException, ...]:
     return tuple(exceptions)
 
 
+def ascending(rows: Rows, count: int) -> bool:
+    """Are these strictly ascending rows of a chunk of ``count``?"""
+    if len(rows) > _FEW:
+        return int(rows[-1]) < count and bool(np.all(rows[1:] > rows[:-1]))
+    values: list[int] = rows.tolist()
+    return not values or (values[-1] < count and sorted(set(values)) == values)
+
+
+def counted(exceptions: Sequence[AnswerException]) -> dict[int, int] | None:
+    """Rows per code, if it is quickly seen that no row stands in two of the exceptions; else None."""
+    total = sum(len(exception.rows) for exception in exceptions)
+    if len(exceptions) > 1:
+        if total > _FEW:
+            return None
+        apart: set[int] = set()
+        for exception in exceptions:
+            apart.update(exception.rows.tolist())
+        if len(apart) < total:
+            return None
+    found: dict[int, int] = {}
+    for exception in exceptions:
+        code = exception.disposition.number
+        found[code] = found.get(code, 0) + len(exception.rows)
+    return found
+
+
 def apply_exceptions(codes: npt.NDArray[np.uint8], exceptions: Sequence[AnswerException]) -> None:
     """Write the codes of ``exceptions`` into ``codes``, later ones over earlier ones; rows beyond the end are none."""
     for exception in exceptions:
@@ -81,6 +109,10 @@ def apply_exceptions(codes: npt.NDArray[np.uint8], exceptions: Sequence[AnswerEx
 def _pack_rows(rows: Rows) -> tuple[int, bytes]:
     if len(rows) == 0:
         return _BYTES, b""
+    return _pack_few(rows) if len(rows) <= _FEW else _pack_many(rows)
+
+
+def _pack_many(rows: Rows) -> tuple[int, bytes]:
     rows = rows.astype(np.uint16, copy=False)
     steps = rows.copy()
     steps[1:] -= rows[:-1]
@@ -90,6 +122,16 @@ def _pack_rows(rows: Rows) -> tuple[int, bytes]:
     bits = np.zeros(int(rows[-1]) + 1, np.uint8)
     bits[rows] = 1
     return _BITS, np.packbits(bits, bitorder="little").tobytes()
+
+
+def _pack_few(rows: Rows) -> tuple[int, bytes]:
+    """The same bytes as `_pack_many`."""
+    values: list[int] = rows.tolist()
+    steps = [values[0], *map(sub, values[1:], values)]
+    narrow = max(steps) < 256
+    if len(steps) * (8 if narrow else 16) <= values[-1]:
+        return (_BYTES, bytes(steps)) if narrow else (_WORDS, pack(f"<{len(steps)}H", *steps))
+    return _BITS, sum(1 << value for value in values).to_bytes(values[-1] // 8 + 1, "little")
 
 
 def _unpack_rows(layout: int, body: bytes) -> Rows:

@@ -1,4 +1,4 @@
-"""Insert-or-update in the dialect of the connection; the one thing SQLAlchemy Core leaves to the dialects."""
+"""Inserting, and insert-or-update, in the dialect of the connection: what SQLAlchemy Core leaves to the dialects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, bindparam, func, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, bindparam, func, insert, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.expression import Executable
@@ -17,9 +17,70 @@ T = TypeVar("T")
 IN_LIMIT = 500
 """Values in one IN list: statements stay small, and well below every database's limit of parameters."""
 
+_ROWS, _MANY_ROWS = 64, 256
+"""Rows in one insert: a text for each number up to the first is kept prepared, more go in slices of the second."""
+
 _NUMBERS = postgresql.ARRAY(BigInteger)
 
 Guard = Callable[[Any], ColumnElement[bool]]
+
+
+class _ManyRows:
+    """An insert into SQLite with all rows in one statement.
+
+    The driver gives up the interpreter's lock for every statement it carries out, and ``executemany`` is one per row:
+    beside a busy event loop each costs a wait for the lock, many times the insert itself.
+    """
+
+    def __init__(self, insert: Any, columns: Sequence[str]) -> None:
+        dialect = sqlite.dialect()
+        compiled = insert.compile(dialect=dialect, column_keys=list(columns))
+        one = f"({', '.join('?' * len(columns))})"
+        self._head, _, self._tail = str(compiled).partition(f"VALUES {one}")
+        if list(compiled.positiontup) != list(columns) or "?" in self._tail:
+            raise TypeError(f"cannot be made one statement: {compiled}")
+        self._one = one
+        self._texts: dict[int, str] = {}
+        types = [insert.table.c[name].type for name in columns]
+        self._prepare = [type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]
+        self._columns = columns
+
+    def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        for some in slices(rows, _ROWS if len(rows) <= _ROWS else _MANY_ROWS):
+            text = self._texts.get(len(some))
+            if text is None:
+                text = f"{self._head}VALUES {', '.join([self._one] * len(some))}{self._tail}"
+                if len(some) <= _ROWS or len(some) == _MANY_ROWS:
+                    self._texts[len(some)] = text
+            conn.exec_driver_sql(text, tuple(value for row in some for value in self._values(row)))
+
+    def _values(self, row: dict[str, Any]) -> Iterator[Any]:
+        for name, prepare in zip(self._columns, self._prepare, strict=True):
+            yield row[name] if prepare is None else prepare(row[name])
+
+
+class Insert:
+    """``INSERT`` of many rows. All rows of a call name the same columns."""
+
+    def __init__(self, table: Table) -> None:
+        self._insert = insert(table)
+        self._many: dict[tuple[str, ...], _ManyRows] = {}
+
+    def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        if conn.dialect.name == "sqlite":
+            _many_rows(self._many, self._insert, rows).run(conn, rows)
+        else:
+            conn.execute(self._insert, rows)
+
+
+def _many_rows(made: dict[tuple[str, ...], _ManyRows], insert: Any, rows: Sequence[dict[str, Any]]) -> _ManyRows:
+    columns = tuple(name for name in insert.table.c.keys() if name in rows[0])  # noqa: SIM118 - in the table's order
+    found = made.get(columns)
+    if found is None:
+        found = made[columns] = _ManyRows(insert, columns)
+    return found
 
 
 class Upsert:
@@ -38,6 +99,7 @@ class Upsert:
             name: _upsert(insert(table), keys, update, guard)
             for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
         }
+        self._many: dict[tuple[str, ...], _ManyRows] = {}
 
     @classmethod
     def whole_row(cls, table: Table) -> Upsert:
@@ -46,10 +108,13 @@ class Upsert:
         return cls(table, keys, [column.name for column in table.columns if column.name not in keys])
 
     def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        if len(rows) > 1 and conn.dialect.name != "sqlite":
-            rows = sorted(rows, key=self._key)
-        if rows:
-            conn.execute(self._by_dialect[conn.dialect.name], rows)
+        if not rows:
+            return
+        statement = self._by_dialect[conn.dialect.name]
+        if conn.dialect.name == "sqlite":
+            _many_rows(self._many, statement, rows).run(conn, rows)
+        else:
+            conn.execute(statement, sorted(rows, key=self._key) if len(rows) > 1 else rows)
 
     def run_raw(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Like `run`, for what is written thousands of times a second: whole rows in the order of ``columns`` and as
