@@ -14,7 +14,7 @@ from hub.adapters.sql.judgements import changed
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.packing import apply_exceptions, ascending, counted, pack_exceptions, unpack_exceptions
 from hub.adapters.sql.schema import answer_outbox, answer_tallies, answers, chunk_keys, subscription_keys
-from hub.adapters.sql.statements import Insert, of_pairs, slices, two_columns
+from hub.adapters.sql.statements import Insert, OfPairs, slices, two_columns
 from hub.domain.dispositions import BY_NUMBER
 from hub.domain.errors import InvalidRequest
 from hub.ports.ledger import Answer, ChunkStanding
@@ -27,6 +27,11 @@ _CODES = 1 + max(BY_NUMBER)
 _add_answer = Insert(answers)
 _add_tally = Insert(answer_tallies)
 _to_tell = Insert(answer_outbox)
+
+_pair = answers.c.subscription_no, answers.c.chunk_no
+_digests_of = OfPairs(select(*_pair, answers.c.digest).order_by(*_pair, answers.c.place), _pair)
+_fact = answers.c.place, answers.c.numbers, answers.c.default_code, answers.c.exceptions
+_facts_of = OfPairs(select(*_pair, *_fact).order_by(*_pair, answers.c.place), _pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +128,15 @@ def _sift(
 
 def _digests(conn: Connection, pairs: set[Pair]) -> dict[Pair, list[bytes]]:
     found: dict[Pair, list[bytes]] = {}
-    columns = answers.c.subscription_no, answers.c.chunk_no
-    query = select(*columns, answers.c.digest).order_by(*columns, answers.c.place)
-    for part in slices(sorted(pairs), 250):
-        for subscription_no, chunk_no, digest in conn.execute(*of_pairs(conn, query, columns, part)):
-            found.setdefault((subscription_no, chunk_no), []).append(bytes(digest))
+    for subscription_no, chunk_no, digest in _digests_of.run(conn, sorted(pairs)):
+        found.setdefault((subscription_no, chunk_no), []).append(bytes(digest))
     return found
 
 
 def _facts(conn: Connection, pairs: set[Pair]) -> dict[Pair, list[_Fact]]:
     found: dict[Pair, list[_Fact]] = {}
-    columns = answers.c.subscription_no, answers.c.chunk_no
-    rest = answers.c.place, answers.c.numbers, answers.c.default_code, answers.c.exceptions
-    query = select(*columns, *rest).order_by(*columns, answers.c.place)
-    for part in slices(sorted(pairs), 250):
-        for subscription_no, chunk_no, *fact in conn.execute(*of_pairs(conn, query, columns, part)):
-            found.setdefault((subscription_no, chunk_no), []).append(_Fact(*fact))
+    for subscription_no, chunk_no, *fact in _facts_of.run(conn, sorted(pairs)):
+        found.setdefault((subscription_no, chunk_no), []).append(_Fact(*fact))
     return found
 
 

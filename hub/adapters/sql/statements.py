@@ -7,7 +7,21 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, bindparam, func, insert, tuple_
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.expression import Executable
@@ -41,9 +55,15 @@ class _ManyRows:
             raise TypeError(f"cannot be made one statement: {compiled}")
         self._one = one
         self._texts: dict[int, str] = {}
-        types = [insert.table.c[name].type for name in columns]
-        self._prepare = [type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]
-        self._columns = columns
+        self._pick: Callable[[dict[str, Any]], Iterable[Any]] = (
+            itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
+        )
+        self._prepare = []  # (place in the row, what the column's type makes of a value)
+        for place, name in enumerate(columns):
+            type_ = insert.table.c[name].type
+            prepare = None if isinstance(type_, LargeBinary) else type_.dialect_impl(dialect).bind_processor(dialect)
+            if prepare is not None:
+                self._prepare.append((place, prepare))
 
     def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
         for some in slices(rows, _ROWS if len(rows) <= _ROWS else _MANY_ROWS):
@@ -52,11 +72,13 @@ class _ManyRows:
                 text = f"{self._head}VALUES {', '.join([self._one] * len(some))}{self._tail}"
                 if len(some) <= _ROWS or len(some) == _MANY_ROWS:
                     self._texts[len(some)] = text
-            conn.exec_driver_sql(text, tuple(value for row in some for value in self._values(row)))
-
-    def _values(self, row: dict[str, Any]) -> Iterator[Any]:
-        for name, prepare in zip(self._columns, self._prepare, strict=True):
-            yield row[name] if prepare is None else prepare(row[name])
+            values: list[Any] = []
+            for row in some:
+                line = list(self._pick(row))
+                for place, prepare in self._prepare:
+                    line[place] = prepare(line[place])
+                values += line
+            conn.exec_driver_sql(text, tuple(values))
 
 
 class Insert:
@@ -148,17 +170,30 @@ def _upsert(insert: Any, keys: Sequence[str], update: Sequence[str], guard: Guar
 Pairs = Sequence[tuple[int, int]]
 
 
-def of_pairs(conn: Connection, query: Select[Any], columns: Any, pairs: Pairs) -> tuple[Select[Any], dict[str, Any]]:
-    """``query`` over the rows whose two ``columns`` are one of ``pairs``, with its parameters.
+class OfPairs:
+    """``query`` over the rows whose two ``columns`` are one of some pairs.
 
-    PostgreSQL gets the pairs as two arrays: one statement for any number of them, planned once.
+    The pairs are one parameter (PostgreSQL: two arrays): one statement for any number of them, planned once, that looks
+    each pair up. A list of pairs behind IN would make SQLite read the whole table. On SQLite values come as they are
+    stored.
     """
-    if conn.dialect.name == "sqlite":
-        return query.where(tuple_(*columns).in_(pairs)), {}
-    wanted = func.unnest(bindparam("firsts", type_=_NUMBERS), bindparam("seconds", type_=_NUMBERS))
-    pair = wanted.table_valued("a", "b").render_derived(name="wanted")
-    query = query.join(pair, and_(columns[0] == pair.c.a, columns[1] == pair.c.b))
-    return query, {"firsts": [first for first, _ in pairs], "seconds": [second for _, second in pairs]}
+
+    def __init__(self, query: Select[Any], columns: Any) -> None:
+        wanted = func.json_each(bindparam("pairs", type_=Text)).table_valued("value").alias("wanted")
+        first, second = (func.json_extract(wanted.c.value, literal_column(f"'$[{place}]'")) for place in (0, 1))
+        looked_up = query.join(wanted, and_(columns[0] == first, columns[1] == second))
+        self.text = str(looked_up.compile(dialect=sqlite.dialect()))
+        arrays = func.unnest(bindparam("firsts", type_=_NUMBERS), bindparam("seconds", type_=_NUMBERS))
+        pair = arrays.table_valued("a", "b").render_derived(name="wanted")
+        self._statement = query.join(pair, and_(columns[0] == pair.c.a, columns[1] == pair.c.b))
+
+    def run(self, conn: Connection, pairs: Pairs) -> Iterator[Any]:
+        for some in slices(pairs, IN_LIMIT):
+            if conn.dialect.name == "sqlite":
+                yield from conn.exec_driver_sql(self.text, (orjson.dumps(some).decode(),))
+            else:
+                arrays = {"firsts": [first for first, _ in some], "seconds": [second for _, second in some]}
+                yield from conn.execute(self._statement, arrays)
 
 
 def slices(values: Iterable[T], size: int = IN_LIMIT) -> Iterator[list[T]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from hub.adapters.sql.errors import translating
 from hub.adapters.sql.runner import COMMIT_SECONDS, GROUP_LIMIT, BulkOperation, Operation, Write, carry_out
@@ -33,6 +34,7 @@ class ThreadRunner:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger-read")
         self._on_rollback: list[Callable[[], None]] = []
         self._closed = False
+        self._writing: Connection | None = None  # kept from one transaction to the next, for the writer's thread alone
         self._writer = threading.Thread(target=self._write_for_ever, name="ledger-write", daemon=True)
         self._writer.start()
 
@@ -98,7 +100,15 @@ class ThreadRunner:
             self._carry_out(group)
             _settle(group)
             if last:
-                return
+                break
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        """Give the connection back; the next transaction begins with another, or the same one made anew."""
+        if self._writing is not None:
+            with contextlib.suppress(Exception):
+                self._writing.close()
+            self._writing = None
 
     def _carry_out(self, group: list[Write]) -> None:
         try:
@@ -126,9 +136,13 @@ class ThreadRunner:
     def _transaction(self, group: list[Write]) -> None:
         started = self._clock.monotonic()
         try:
-            with translating(), self._write_engine.begin() as conn:
-                carry_out(conn, group)
+            with translating():
+                if self._writing is None:
+                    self._writing = self._write_engine.connect()
+                with self._writing.begin():
+                    carry_out(self._writing, group)
         except BaseException:
+            self._stop_writing()
             for callback in self._on_rollback:
                 callback()
             raise
