@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -66,19 +66,23 @@ class _ManyRows:
                 self._prepare.append((place, prepare))
 
     def run(self, conn: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        self.run_raw(conn, list(map(self._stored, rows)))
+
+    def run_raw(self, conn: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Rows in the order of the columns, as the database stores them."""
         for some in slices(rows, _ROWS if len(rows) <= _ROWS else _MANY_ROWS):
             text = self._texts.get(len(some))
             if text is None:
                 text = f"{self._head}VALUES {', '.join([self._one] * len(some))}{self._tail}"
                 if len(some) <= _ROWS or len(some) == _MANY_ROWS:
                     self._texts[len(some)] = text
-            values: list[Any] = []
-            for row in some:
-                line = list(self._pick(row))
-                for place, prepare in self._prepare:
-                    line[place] = prepare(line[place])
-                values += line
-            conn.exec_driver_sql(text, tuple(values))
+            conn.exec_driver_sql(text, tuple(chain.from_iterable(some)))
+
+    def _stored(self, row: dict[str, Any]) -> Sequence[Any]:
+        line = list(self._pick(row))
+        for place, prepare in self._prepare:
+            line[place] = prepare(line[place])
+        return line
 
 
 class Insert:
@@ -92,13 +96,13 @@ class Insert:
         if not rows:
             return
         if conn.dialect.name == "sqlite":
-            _many_rows(self._many, self._insert, rows).run(conn, rows)
+            _many_rows(self._many, self._insert, rows[0]).run(conn, rows)
         else:
             conn.execute(self._insert, rows)
 
 
-def _many_rows(made: dict[tuple[str, ...], _ManyRows], insert: Any, rows: Sequence[dict[str, Any]]) -> _ManyRows:
-    columns = tuple(name for name in insert.table.c.keys() if name in rows[0])  # noqa: SIM118 - in the table's order
+def _many_rows(made: dict[tuple[str, ...], _ManyRows], insert: Any, given: Container[str]) -> _ManyRows:
+    columns = tuple(name for name in insert.table.c.keys() if name in given)  # noqa: SIM118 - in the table's order
     found = made.get(columns)
     if found is None:
         found = made[columns] = _ManyRows(insert, columns)
@@ -134,16 +138,20 @@ class Upsert:
             return
         statement = self._by_dialect[conn.dialect.name]
         if conn.dialect.name == "sqlite":
-            _many_rows(self._many, statement, rows).run(conn, rows)
+            _many_rows(self._many, statement, rows[0]).run(conn, rows)
         else:
             conn.execute(statement, sorted(rows, key=self._key) if len(rows) > 1 else rows)
 
     def run_raw(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Like `run`, for what is written thousands of times a second: whole rows in the order of ``columns`` and as
         the database stores them (moments by `schema.to_micros`), handed to the driver without a look at each value."""
-        if len(rows) > 1 and conn.dialect.name != "sqlite":
-            rows = sorted(rows, key=self._places)
-        if rows:
+        if not rows:
+            return
+        if conn.dialect.name == "sqlite":
+            many = _many_rows(self._many, self._by_dialect["sqlite"], self.columns)
+            many.run_raw(conn, rows)
+        else:
+            rows = sorted(rows, key=self._places) if len(rows) > 1 else rows
             conn.exec_driver_sql(self._text(conn.dialect), list(rows))
 
     def _text(self, dialect: Dialect) -> str:
