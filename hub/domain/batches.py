@@ -21,6 +21,7 @@ class BatchState(StrEnum):
 class ContentFormat(StrEnum):
     csv = "csv"
     ndjson = "ndjson"
+    parquet = "parquet"  # compressed inside, never outside: its encoding is identity
 
 
 class ContentEncoding(StrEnum):

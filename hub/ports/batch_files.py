@@ -31,7 +31,8 @@ class Rows:
 
     ``number`` is 0 where unreadable. ``event`` is EventType.number, 0 where the row names none. Times are epoch
     seconds, 0 where not stated. ``reason`` is 0 or 1 + the place in TerminateReason. ``refusal`` is Refusal.number of
-    what makes the row unreadable, else 0. ``line`` counts from 1 in the uncompressed file, header and blank lines too.
+    what makes the row unreadable, else 0. ``line`` counts from 1 in the uncompressed file, header and blank lines
+    too; in Parquet it is the row, from 1.
     """
 
     line: Lines = field(repr=False)
@@ -78,8 +79,8 @@ class BatchFiles(Protocol):
     async def verify(self, batch_id: str, sha256: str, form: ContentFormat, encoding: ContentEncoding) -> int:
         """Hash, inflate and cut the content into slices; returns the number of data rows (blank lines not counted).
 
-        Raises ContentProblem when the digest differs, the content cannot be inflated or passes a limit, or the header
-        is not understood. Nothing but the verified slices is read later.
+        Raises ContentProblem when the digest differs, the content cannot be inflated or decoded or passes a limit, or
+        the header or schema is not understood. Nothing but the verified slices is read later.
         """
         ...
 

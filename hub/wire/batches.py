@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hub.domain.batches import BatchState, ContentEncoding, ContentFormat
 from hub.domain.events import EventType
@@ -22,9 +22,19 @@ class BatchIn(Message):
     event_type: EventType = Field(
         default=EventType.release_scheduled, strict=False, description="for rows that name none"
     )
-    format: ContentFormat = Field(default=ContentFormat.csv, strict=False)
-    encoding: ContentEncoding = Field(default=ContentEncoding.identity, strict=False)
+    format: ContentFormat = Field(
+        default=ContentFormat.csv, strict=False, description="csv and parquet with the columns of the guide, by name"
+    )
+    encoding: ContentEncoding = Field(
+        default=ContentEncoding.identity, strict=False, description="Parquet is compressed inside: identity"
+    )
     acting_for: Slug | None = Field(default=None, description="party id of the MVNO whose numbers these are")
+
+    @model_validator(mode="after")
+    def _parquet_is_compressed_inside(self) -> Self:
+        if self.format is ContentFormat.parquet and self.encoding is not ContentEncoding.identity:
+            raise ValueError("Parquet content has the encoding identity: it is compressed inside")
+        return self
 
 
 class ReasonCount(Message):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 
 from tests.api.intake_door import open_intake_door
@@ -62,6 +64,36 @@ async def test_the_whole_way(door: Door) -> None:
     assert result.text.splitlines()[1].startswith("3,invalid_number,")
     listed = (await client.get("/v1/batches")).json()["batches"]
     assert [item["batch_id"] for item in listed] == [answer.json()["batch_id"]]
+
+
+async def test_a_parquet_file_goes_the_same_way(door: Door) -> None:
+    """Good rows into the log, bad ones into the result file by their row; a damaged file fails before anything."""
+    intake, client = door
+    numbers, ended = [OWN, 123, None, OWN], [NOW_EPOCH - 86_400 * 30] * 4
+    out = io.BytesIO()
+    pl.DataFrame({"number": numbers, "terminated_at": ended}).write_parquet(out)
+    data = out.getvalue()
+    for key, content, state in (("a", data, "committed"), ("b", data[:40] + bytes(80) + data[120:], "failed")):
+        seq = {"a": 1, "b": 2}[key]
+        answer = await announce(client, key=key, data=content, rows=4, format="parquet", batch_seq=seq)
+        path = f"/v1/batches/{answer.json()['batch_id']}"
+        assert (await client.put(f"{path}/content", content=content)).status_code == 200
+        assert (await client.post(f"{path}/commit")).status_code == 202
+        await intake.batches.settled(answer.json()["batch_id"])
+        batch = (await client.get(path)).json()
+        assert batch["state"] == state
+        if state == "committed":
+            assert (batch["rows_accepted"], batch["rows_refused"], batch["failure"]) == (1, 3, None)
+            lines = (await client.get(f"{path}/result")).text.splitlines()[1:]
+            assert [line.split(",")[:2] for line in lines] == [
+                ["2", "invalid_number"],
+                ["3", "invalid_number"],
+                ["4", "duplicate"],
+            ]
+            assert await intake.accepted() == [(OWN, "deactivated")]
+        else:
+            assert "damaged" in batch["failure"]
+            assert len(await intake.records()) == 1
 
 
 async def test_after_a_cut_every_answer_says_where_to_go_on(door: Door) -> None:
@@ -126,7 +158,8 @@ async def test_another_s_batch_is_not_there(door: Door) -> None:
         ({"rows": "2"}, {}, 422, "invalid_request"),
         ({"sha256": "abc"}, {}, 422, "invalid_request"),
         ({"event_type": "vanished"}, {}, 422, "invalid_request"),
-        ({"format": "parquet"}, {}, 422, "invalid_request"),
+        ({"format": "xlsx"}, {}, 422, "invalid_request"),
+        ({"format": "parquet", "encoding": "gzip"}, {}, 422, "invalid_request"),
         ({"colour": "red"}, {}, 422, "invalid_request"),
         ({"acting_for": "cucc"}, {}, 403, "forbidden"),
         ({}, {"authorization": "Bearer app"}, 403, "insufficient_scope"),

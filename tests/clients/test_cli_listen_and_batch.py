@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import numhub_client
+import polars as pl
 import pytest
 import typer
 import zstandard
@@ -117,6 +118,19 @@ def test_batch_upload_counts_the_rows_of_zstd_content(hub: FakeHub, run: Any, tm
     assert batch["rows_declared"] == 2
     file.write_bytes(b"not zstd")
     assert run("upload", str(file), "--batch-seq", "2").exit_code == 1
+
+
+def test_batch_upload_counts_the_rows_of_parquet(hub: FakeHub, run: Any, tmp_path: Path) -> None:
+    """By its footer; what is no Parquet file ends with one clear line before anything is announced."""
+    file = tmp_path / "night.parquet"
+    pl.DataFrame({"number": [N, N + 1, N + 2]}).write_parquet(file)
+    assert run("upload", str(file), "--batch-seq", "1").exit_code == 0
+    (batch,) = hub.batches.values()
+    assert batch["rows_declared"] == 3
+    file.write_bytes(b"not parquet")
+    refused = run("upload", str(file), "--batch-seq", "2")
+    assert (refused.exit_code, len(hub.batches)) == (1, 1)
+    assert "not Parquet" in refused.output and "Traceback" not in refused.output
 
 
 def test_batch_commands_end_with_one_clear_line(run: Any, tmp_path: Path) -> None:

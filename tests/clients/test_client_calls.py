@@ -335,6 +335,12 @@ def test_rows_are_counted_as_the_hub_counts_them(hub: FakeHub, tmp_path: Path) -
             client.batches.upload(b"(\xb5/\xfd", batch_seq=4, format="csv", encoding="zstd")
         with pytest.raises(ValueError, match="format"):
             client.batches.upload(b"number\n", batch_seq=5)
+        table = tmp_path / "night.parquet"
+        table.write_bytes(b"PAR1")
+        with pytest.raises(ValueError, match="rows="):
+            client.batches.upload(table, batch_seq=6)
+        with pytest.raises(ValueError, match="compressed inside"):
+            client.batches.upload(b"PAR1", batch_seq=6, rows=1, format="parquet", encoding="gzip")
 
 
 def test_a_batch_that_failed_is_an_error_that_carries_it(hub: FakeHub) -> None:

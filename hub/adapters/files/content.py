@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -68,7 +68,17 @@ class HashingReader(RawIOBase):
         return self._hash.hexdigest()
 
 
-def inflated(source: HashingReader, encoding: ContentEncoding, limits: Limits) -> Iterator[bytes]:
+def bounded(pieces: Iterator[bytes], limits: Limits) -> Generator[bytes, None, None]:
+    """The same pieces; ContentProblem past the limit of plain content."""
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > limits.plain_bytes:
+            raise ContentProblem(f"the content is larger than {limits.plain_bytes} bytes when unpacked")
+        yield piece
+
+
+def inflated(source: HashingReader, encoding: ContentEncoding, limits: Limits) -> Generator[bytes, None, None]:
     """The plain content in pieces of at most a few MiB; ContentProblem past a limit or when the coding is broken."""
     pieces = {
         ContentEncoding.identity: _identity,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import unicodedata
 
 import numpy as np
@@ -12,12 +11,11 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from hub.adapters.files.content import Slice
-from hub.adapters.files.texts import COLUMNS, to_rows
+from hub.adapters.files.texts import COLUMNS, checked_columns, to_rows
 from hub.domain.refusals import Refusal
 from hub.ports.batch_files import ContentProblem, Rows
 
 ODD_LINE_LIMIT = 64 << 10
-_HARMLESS = re.compile(r"[A-Za-z][A-Za-z_ ]{0,40}")
 _PLACEHOLDER = b"?"
 
 
@@ -31,17 +29,7 @@ def read_header(line: bytes | None) -> tuple[str, ...]:
         fields = next(csv.reader([text], strict=True), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise ContentProblem("the header line is not UTF-8 text in CSV form") from error
-    names = tuple(field.strip().lower() for field in fields)
-    for name in names:
-        if name not in COLUMNS:
-            # a file without a header has a number here: it is not repeated
-            told = f' "{name}"' if _HARMLESS.fullmatch(name) else ""
-            raise ContentProblem(f"unknown column{told} in the header line (comma-separated); allowed: {allowed}")
-    if len(set(names)) != len(names):
-        raise ContentProblem("a column stands twice in the header line")
-    if "number" not in names:
-        raise ContentProblem(f"the column number is missing in the header line; allowed: {allowed}")
-    return names
+    return checked_columns([field.strip().lower() for field in fields], "in the header line (comma-separated)")
 
 
 def read_rows(data: bytes, header: tuple[str, ...], where: Slice) -> Rows:

@@ -1,7 +1,7 @@
 """One directory per batch: content as uploaded, slices, plans, refused rows.
 
 ``content``            what the carrier is uploading
-``sealed``             the content that was committed; ``plain`` beside it if it came compressed
+``sealed``             the content that was committed; ``plain`` beside it if it came compressed or as Parquet
 ``manifest.json``      the verified slices
 ``plan-*.npz``         rows on their way into the log
 ``result-*.csv``, ``slice-*.json``   refused rows and counts of a finished slice; the second makes the first valid
@@ -16,7 +16,8 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from dataclasses import asdict, astuple
+from contextlib import closing
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ import numpy.typing as npt
 import polars as pl
 
 from hub.adapters.files import csv_rows, ndjson_rows
-from hub.adapters.files.content import Cutter, HashingReader, Limits, Slice, inflated, size_of
+from hub.adapters.files.content import Cutter, HashingReader, Limits, Slice, bounded, inflated, size_of
 from hub.adapters.files.memory import give_back
+from hub.adapters.files.parquet_rows import as_csv
 from hub.domain.batches import ContentEncoding, ContentFormat
 from hub.domain.errors import BatchConflict, InvalidRequest, PayloadTooLarge, Unavailable
 from hub.domain.refusals import Refusal
@@ -35,6 +37,7 @@ from hub.ports.number_index import Numbers
 
 WRITE_SIZE = 1 << 20
 RESULT_HEADER = b"line,reason,meaning,number\n"
+_OTHER_DIGEST = "the SHA-256 of the content is not the declared one; upload it again"
 _BATCH_ID = re.compile(r"bat_[0-9a-f]{24}")
 
 
@@ -122,28 +125,37 @@ class DiskBatchFiles:
         sealed = home / "sealed"
         if not sealed.exists():
             raise ContentProblem("no content was uploaded")
-        cutter = Cutter(has_header=form is ContentFormat.csv)
-        compressed = encoding is not ContentEncoding.identity
+        cutter = Cutter(has_header=form is not ContentFormat.ndjson)
+        rewritten = encoding is not ContentEncoding.identity or form is ContentFormat.parquet
         problem: ContentProblem | None = None
         with sealed.open("rb") as file, (home / "plain").open("wb") as plain:
             source = HashingReader(file)
             try:
-                for piece in inflated(source, encoding, self._limits):
-                    cutter.feed(piece)
-                    if compressed:
-                        plain.write(piece)
+                if form is ContentFormat.parquet:
+                    if source.finish() != sha256:
+                        raise ContentProblem(_OTHER_DIGEST)
+                    content = bounded(as_csv(sealed), self._limits)
+                else:
+                    content = inflated(source, encoding, self._limits)
+                with closing(content):
+                    for piece in content:
+                        cutter.feed(piece)
+                        if rewritten:
+                            plain.write(piece)
                 cutter.finish()
             except ContentProblem as found:
                 problem = found
             if source.finish() != sha256:
-                raise ContentProblem("the SHA-256 of the content is not the declared one; upload it again")
+                raise ContentProblem(_OTHER_DIGEST)
             if problem is not None:
                 raise problem
             plain.flush()
             os.fsync(plain.fileno())
-        header = csv_rows.read_header(cutter.header) if form is ContentFormat.csv else ()
+        header = csv_rows.read_header(cutter.header) if form is not ContentFormat.ndjson else ()
+        if form is ContentFormat.parquet:  # its rows count from 1: the header line is ours
+            cutter.slices = [replace(part, first_line=part.first_line - 1) for part in cutter.slices]
         manifest = {
-            "source": "plain" if compressed else "sealed",
+            "source": "plain" if rewritten else "sealed",
             "form": form.value,
             "header": header,
             "rows": cutter.rows,
@@ -171,7 +183,7 @@ class DiskBatchFiles:
         with (home / manifest["source"]).open("rb") as file:
             file.seek(where.offset)
             data = file.read(where.length)
-        if manifest["form"] == ContentFormat.csv:
+        if manifest["form"] != ContentFormat.ndjson:
             return csv_rows.read_rows(data, tuple(manifest["header"]), where)
         return ndjson_rows.read_rows(data, where)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ from hub.domain.events import EventType
 from hub.domain.events import TerminateReason as Reason
 from hub.domain.numbers import FIRST_NATIONAL, LAST_NATIONAL
 from hub.domain.refusals import Refusal
-from hub.ports.batch_files import Rows
+from hub.ports.batch_files import ContentProblem, Rows
 
 COLUMNS = ("number", "event_type", "occurred_at", "terminated_at", "release_planned_at", "reason")
 """What a row may state; ``number`` is required."""
+TIMES = ("occurred_at", "terminated_at", "release_planned_at")
 
 EPOCH_MIN, EPOCH_MAX = 946_684_800, 4_133_980_800  # the years 2000 to 2100
 CHINA_OFFSET = 28_800
@@ -23,6 +26,22 @@ CHINA_OFFSET = 28_800
 _EVENTS = {event.value: event.number for event in EventType}
 _REASONS = {reason.value: place for place, reason in enumerate(Reason, start=1)}
 _UNKNOWN = 255
+_HARMLESS = re.compile(r"[A-Za-z][A-Za-z_ ]{0,40}")
+
+
+def checked_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Raises ContentProblem before any row is looked at."""
+    allowed = ", ".join(COLUMNS)
+    for name in names:
+        if name not in COLUMNS:
+            # a file without a header has a number here: it is not repeated
+            told = f' "{name}"' if _HARMLESS.fullmatch(name) else ""
+            raise ContentProblem(f"unknown column{told} {where}; allowed: {allowed}")
+    if len(set(names)) != len(names):
+        raise ContentProblem(f"a column stands twice {where}")
+    if "number" not in names:
+        raise ContentProblem(f"the column number is missing {where}; allowed: {allowed}")
+    return tuple(names)
 
 
 def to_rows(table: pl.DataFrame, line: npt.NDArray[np.int64], refusal: npt.NDArray[np.uint8]) -> Rows:
@@ -42,7 +61,7 @@ def to_rows(table: pl.DataFrame, line: npt.NDArray[np.int64], refusal: npt.NDArr
         event = codes(table.get_column("event_type"), _EVENTS)
         mark(event == _UNKNOWN, Refusal.invalid_value)
     times: dict[str, npt.NDArray[np.int64]] = {}
-    for name in ("occurred_at", "terminated_at", "release_planned_at"):
+    for name in TIMES:
         times[name] = np.zeros(count, np.int64)
         if name in table.columns:
             times[name] = moments(table.get_column(name))

@@ -37,7 +37,9 @@ STAGES = {"digest": "reading", "upload": "uploading", "validate": "judging"}
 
 @batch.command("upload")
 def upload(
-    file: Annotated[Path, typer.Argument(help="CSV or NDJSON, plain, .gz or .zst", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="CSV or NDJSON, plain, .gz or .zst; or Parquet", exists=True, dir_okay=False)
+    ],
     batch_seq: Annotated[int, typer.Option("--batch-seq", help="your own number for this batch, without gaps", min=1)],
     client_id: ClientId,
     key: Key,
@@ -57,8 +59,6 @@ def upload(
         def tell(step: Step) -> None:
             bars.update(tasks[step.stage], completed=step.done, total=step.total, visible=True)
 
-        packed = encoding is ContentEncoding.zstd or (encoding is None and file.suffix.lower() == ".zst")
-        form = content_format or (ContentFormat.csv if ".csv" in file.suffixes else ContentFormat.ndjson)
         done = client.batches.upload(
             file,
             batch_seq=batch_seq,
@@ -66,7 +66,7 @@ def upload(
             acting_for=acting_for,
             format=content_format.value if content_format else None,
             encoding=encoding.value if encoding else None,
-            rows=_rows_in_zstd(file, header=form is ContentFormat.csv) if packed else None,
+            rows=_rows(file, content_format, encoding),
             progress=tell,
         )
     _show(done)
@@ -157,6 +157,26 @@ def _show(found: Batch) -> None:
         for reason in sorted(found.reasons, key=lambda each: -each.rows):
             table.add_row(f"{reason.rows:,}", reason.reason, reason.meaning)
         console.print(table)
+
+
+def _rows(file: Path, form: ContentFormat | None, encoding: ContentEncoding | None) -> int | None:
+    """Where the client itself does not look into the file. Raises ValueError for damaged content."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if form is ContentFormat.parquet or (form is None and suffixes[-1:] == [".parquet"]):
+        return _rows_in_parquet(file)
+    if encoding is ContentEncoding.zstd or (encoding is None and suffixes[-1:] == [".zst"]):
+        return _rows_in_zstd(file, header=form is ContentFormat.csv or (form is None and ".csv" in suffixes))
+    return None
+
+
+def _rows_in_parquet(file: Path) -> int:
+    """As the file's footer says."""
+    import polars as pl
+
+    try:
+        return int(pl.scan_parquet(file, glob=False).select(pl.len()).collect().item())
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise ValueError("the file is not Parquet, or it is damaged") from None
 
 
 def _rows_in_zstd(file: Path, *, header: bool) -> int:

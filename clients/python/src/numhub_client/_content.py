@@ -13,7 +13,7 @@ from typing import IO, cast
 from numhub_client.models import ContentEncoding, ContentFormat
 
 PIECE = 1 << 18
-_FORMATS: dict[str, ContentFormat] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_FORMATS: dict[str, ContentFormat] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
 _ENCODINGS: dict[str, ContentEncoding] = {".gz": "gzip", ".zst": "zstd"}
 
 _BLANK = (b"", b"\r")  # a line of blanks is a row, and refused as one
@@ -80,9 +80,9 @@ def examine(
 ) -> Content:
     """Read a file once for its digest and its number of rows (a second time, decompressed, if it is gzip).
 
-    Format and encoding are taken from the file's name (``.csv``, ``.ndjson``, ``.jsonl``; ``.gz``, ``.zst``) where not
-    given. zstd content is not looked into: give ``rows``. ``told`` hears (bytes read, bytes in all). Raises OSError,
-    ValueError.
+    Format and encoding are taken from the file's name (``.csv``, ``.ndjson``, ``.jsonl``, ``.parquet``; ``.gz``,
+    ``.zst``) where not given. zstd and Parquet content is not looked into: give ``rows``. ``told`` hears (bytes read,
+    bytes in all). Raises OSError, ValueError.
     """
     name, opener = _opener(source)
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
@@ -90,7 +90,11 @@ def examine(
         encoding = _ENCODINGS.get(suffixes[-1], "identity") if suffixes else "identity"
     format = format or next((_FORMATS[s] for s in reversed(suffixes) if s in _FORMATS), None)
     if format is None:
-        raise ValueError("csv or ndjson? The file's name does not say; give format=")
+        raise ValueError("csv, ndjson or parquet? The file's name does not say; give format=")
+    if format == "parquet" and encoding != "identity":
+        raise ValueError("Parquet is compressed inside: upload it as it is, not as .gz or .zst")
+    if rows is None and format == "parquet":
+        raise ValueError("Parquet content is not looked into; give rows= (numhub batch upload counts them itself)")
     if rows is None and encoding == "zstd":
         raise ValueError("zstd content is not looked into; give rows=, or upload gzip")
     digest, counter, size = hashlib.sha256(), _Rows(), 0

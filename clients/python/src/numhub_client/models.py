@@ -40,7 +40,7 @@ Disposition = Literal[
     "failed_retryable",
     "failed_final",
 ]
-ContentFormat = Literal["csv", "ndjson"]
+ContentFormat = Literal["csv", "ndjson", "parquet"]
 ContentEncoding = Literal["identity", "gzip", "zstd"]
 
 ORDERS_UNBIND = frozenset({"release_scheduled", "reassigned", "owner_transferred", "renewal_requested"})
