@@ -211,8 +211,8 @@ class Street:
 
 
 class Town:
-    def __init__(self, hub: Hub, clock: ManualClock, street: Street) -> None:
-        self.hub, self.clock, self.street = hub, clock, street
+    def __init__(self, hub: Hub, clock: ManualClock, street: Street, retry: Retry = PATIENT) -> None:
+        self.hub, self.clock, self.street, self.retry = hub, clock, street, retry
         self.transport = httpx.ASGITransport(app=hub.app)
         self.clients: dict[str, AsyncClient] = {}
         self.keys: dict[str, Any] = {}
@@ -223,7 +223,7 @@ class Town:
         await self.hub.enrol.add_party(role, party_id, party_id, keys=[public], **more)
         dated: Any = DatedKey(PrivateKey.parse(private, party_id), self.clock)
         self.keys[party_id] = dated
-        client = AsyncClient(HUB, dated, transport=self.transport, timeout=30, retry=PATIENT)
+        client = AsyncClient(HUB, dated, transport=self.transport, timeout=30, retry=self.retry)
         self.clients[party_id] = client
         return client
 
@@ -301,8 +301,11 @@ class Town:
 
 
 @contextlib.asynccontextmanager
-async def town(folder: Path, *, today: datetime = TODAY, tracing: Any = None, **settings: Any) -> AsyncIterator[Town]:
-    """A running hub in ``folder`` at noon of ``today``; time passes by itself and leaps by ``later``."""
+async def town(
+    folder: Path, *, today: datetime = TODAY, tracing: Any = None, retry: Retry = PATIENT, **settings: Any
+) -> AsyncIterator[Town]:
+    """A running hub in ``folder`` at noon of ``today``; time passes by itself and leaps by ``later``. ``retry`` is how
+    patient the parties' clients are."""
     clock, street = ManualClock(today), Street()
     async with running(
         Settings(data_dir=folder, **settings),
@@ -312,7 +315,7 @@ async def town(folder: Path, *, today: datetime = TODAY, tracing: Any = None, **
         random=Random(7),
         tracing=tracing,
     ) as hub:
-        place = Town(hub, clock, street)
+        place = Town(hub, clock, street, retry)
         ticking = asyncio.create_task(tick(clock))
         try:
             yield place

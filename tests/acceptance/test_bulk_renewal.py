@@ -4,8 +4,10 @@ regulator sees at the end."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from numhub_client import AsyncClient
 
@@ -29,8 +31,17 @@ def ended(place: int) -> datetime:
 async def test_a_night_file_is_delivered_answered_cleared_released_and_reported(tmp_path: Path, stack: Stack) -> None:
     """10,000 numbers reach three apps, one of them two days late; clearance says go where the rest is over, wait where
     it is not, go with exceptions where money is held; releases follow it; the regulator's figures add up."""
+    await the_night(tmp_path, stack, _nothing)
+
+
+async def _nothing(chapter: int) -> None:
+    """What happens behind the story's back between two chapters, when nothing does."""
+
+
+async def the_night(home: Path, stack: Stack, between: Callable[[int], Awaitable[None]], **more: Any) -> None:
+    """The whole story; ``between`` is called after each of its chapters, from 1 on."""
     review_at = TODAY + timedelta(days=60)
-    async with town(tmp_path, **stack) as place:
+    async with town(home, **stack, **more) as place:
         carrier, regulator = await place.carrier("cmcc"), await place.regulator()
         bank = await place.app(
             "bank",
@@ -50,12 +61,14 @@ async def test_a_night_file_is_delivered_answered_cleared_released_and_reported(
         assert (batch.rows_seen, batch.rows_accepted, batch.rows_refused) == (COUNT + 2, COUNT, 2)
         refused = {row.line: row.reason for row in await carrier.batches.result(batch.batch_id)}
         assert refused == {COUNT + 2: "invalid_number", COUNT + 3: "duplicate"}
+        await between(1)
 
         await shop.pull()
         await place.quiet([bank, shop], "release_scheduled", COUNT)
         waiting = await carrier.clearance.batch(batch.batch_id)
         assert (waiting.go, waiting.go_with_exceptions, waiting.wait) == (0, 0, COUNT)
         assert waiting.waiting_for == {"answers_pending": COUNT, "freeze": COUNT - RESTED}  # one is silent: no answer
+        await between(2)
 
         await place.later(timedelta(days=2), steps=60)
         assert mail.attempts > 8 and not mail.got
@@ -77,6 +90,7 @@ async def test_a_night_file_is_delivered_answered_cleared_released_and_reported(
         exceptions = [number for number in told.numbers if number.verdict == "go_with_exceptions"]
         assert {classes for number in exceptions for classes in number.app_classes} == {"bank"}
         assert all("*" in number.number for number in told.numbers)
+        await between(3)
 
         # On sale: what is clear is released, what still rests is refused for its own reason.
         tried = NUMBERS[: RESTED + 5]

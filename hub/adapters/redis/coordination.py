@@ -104,6 +104,8 @@ class RedisCoordination:
         while True:
             try:
                 await self._listen()
+            except Gone as error:
+                self._link.lost(error)
             except Exception as error:
                 if translated(error) is None:
                     raise
