@@ -41,6 +41,7 @@ class Mandatory:
     def __init__(self, ledger: Ledger, partitions: int) -> None:
         self._ledger, self._partitions = ledger, partitions
         self._starts: dict[str, dict[tuple[int, Lane], int]] = {}  # by subscription
+        self._whole: dict[str, frozenset[Lane]] = {}  # lanes of which the start is known in every partition
 
     def voices(self, frame: Frame, record: Record) -> list[Voice]:
         headers, lane = record.headers, Lane(record.headers[Header.lane])
@@ -80,13 +81,17 @@ class Mandatory:
         known = self._starts
         for gone in known.keys() - frame.snapshot.subscriptions.keys():
             del known[gone]
-        new = [
+            self._whole.pop(gone, None)
+        new = [  # lane by lane: one that was exchanged for another leaves as many cursors as before
             s.subscription_id
             for s in frame.snapshot.subscriptions.values()
-            if len(known.get(s.subscription_id, ())) < self._partitions * len(s.lanes)
+            if not s.lanes <= self._whole.get(s.subscription_id, frozenset())
         ]
         for cursor in [c for s in (new if len(new) < 5 else [None]) for c in await self._ledger.cursors(s)]:
             known.setdefault(cursor.subscription_id, {})[cursor.partition, cursor.lane] = cursor.start
+        for name in new:
+            lanes = [lane for _, lane in known.get(name, ())]
+            self._whole[name] = frozenset(lane for lane in Lane if lanes.count(lane) >= self._partitions)
         for subscription in frame.snapshot.subscriptions.values():
             if subscription.state is SubscriptionState.unproven:
                 cursors = await self._ledger.cursors(subscription.subscription_id)

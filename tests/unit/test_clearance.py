@@ -15,7 +15,7 @@ from hub.domain.batches import BatchState
 from hub.domain.clearance import CLASSES, Verdict, Voice, WaitReason, judge
 from hub.domain.dispositions import BY_NUMBER, Disposition, Standing
 from hub.domain.errors import BatchConflict, NotFound, Unavailable
-from hub.domain.events import EventType
+from hub.domain.events import EventType, Lane
 from hub.domain.parties import AppClass, SubscriptionState
 from hub.domain.policies import ClearancePolicy
 from hub.flow import judge as columns
@@ -278,6 +278,30 @@ async def test_those_who_came_later_were_never_asked(world: World) -> None:
     for subscription in ("sub_bank", "sub_games"):
         world.answer(subscription, records, Disposition.no_account)
     assert told(await ask(world, A))[0] == "go"
+
+
+async def test_a_lane_exchanged_for_another_is_not_forgotten(world: World) -> None:
+    """A subscription that gives up one lane and takes another has as many cursors as before: they are looked up."""
+    world.app("payer", AppClass.payment)
+    every = list(world.ledger.opened)
+    world.ledger.opened = [c for c in every if c.subscription_id != "sub_payer" or c.lane is Lane.live]
+    world.alter("sub_payer", lanes=frozenset({Lane.live}))
+    clear = clear_of(world)
+
+    async def ask_again(number: int) -> str:
+        await world.members.refresh()
+        return told(await clear.numbers("cmcc", np.array([number], np.int64)))[0]
+
+    records = world.publish(EventType.release_scheduled, [A])
+    for subscription in ("sub_bank", "sub_games"):
+        world.answer(subscription, records, Disposition.no_account)
+    assert await ask_again(A) == "go"
+    world.ledger.opened = every
+    world.alter("sub_payer", lanes=frozenset({Lane.bulk}))
+    records = world.publish(EventType.release_scheduled, [B])
+    for subscription in ("sub_bank", "sub_games"):
+        world.answer(subscription, records, Disposition.no_account)
+    assert await ask_again(B) == "wait"
 
 
 async def test_an_ended_agreement_ends_the_duty(world: World) -> None:
