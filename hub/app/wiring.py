@@ -135,6 +135,9 @@ class Hub:
             if self.shards is not None:
                 start("live lag", say_live_lag(self.dispatcher.live_lag, self.context.coordination, self.clock))
         if Role.timers in roles:
+            start(
+                "ledger room", self._alone("ledger-room", lambda: timers.make_room(self.ledger.make_room, self.clock))
+            )
             start("endpoint proofs", self._alone("endpoint-proofs", self.context.subscriptions.run))
         if roles & {Role.api, Role.timers}:
             start("batches", self._resume_batches())

@@ -343,6 +343,10 @@ class Ledger(Protocol):
         """Set cursors back (or forth) for a redrive. Receipts stay: repeats are the subscriber's to recognise."""
         ...
 
+    async def belongs_to(self, log_id: str, *, replace: bool = False) -> str:
+        """The log that the ledger belongs to: the first it was asked about, or from now on this one (``replace``)."""
+        ...
+
     async def restart(self, cursors: Sequence[Cursor]) -> None:
         """Put ``cursors`` in the place of those there, their start included: another log is accepted."""
         ...

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from hub.domain.errors import NumhubError
 from hub.ports.clock import Clock
 from hub.ports.metrics import Metrics
 from hub.ports.number_index import NumberIndex
@@ -14,6 +15,7 @@ log = logging.getLogger("numhub.timers")
 
 FLUSH_EVERY = 15.0
 SNAPSHOT_AFTER = 60.0  # a process that is started again and again publishes too, and folds first
+ROOM_AFTER, ROOM_EVERY = 60.0, 3600.0
 LAG_EVERY = 0.5
 LAG_WORTH_A_LINE = 0.25
 
@@ -33,6 +35,19 @@ async def publish_snapshots(publish: Callable[[], object], clock: Clock, every: 
             await asyncio.to_thread(publish)
         except OSError as error:
             log.warning("index_snapshot_failed", extra={"cause": str(error)})
+        await clock.sleep(every)
+
+
+async def make_room(make: Callable[[], Awaitable[int]], clock: Clock, every: float = ROOM_EVERY) -> None:
+    """Parts of the ledger's tables for what is still to come, long before it comes. A failure is told and tried again:
+    until then there is a last resort for rows (see `numhub doctor`)."""
+    await clock.sleep(min(every, ROOM_AFTER))
+    while True:
+        try:
+            if made := await make():
+                log.info("ledger_parts_made", extra={"parts": made})
+        except NumhubError as error:
+            log.warning("ledger_parts_failed", extra={"cause": error.message})
         await clock.sleep(every)
 
 

@@ -899,3 +899,12 @@ class LedgerContract:
         await ledger.settle_outbox([], [replace(first, version=2, digest=b"c")])
         found = await ledger.told([chunk_id(0), chunk_id(1), chunk_id(2)])
         assert sorted(found, key=lambda one: one.app_class) == [replace(first, version=2, digest=b"c"), second]
+
+    # ---- itself
+
+    async def test_a_ledger_belongs_to_the_first_log_it_was_asked_about(self, ledger: Ledger) -> None:
+        """Asked about another one it still names the first; told to, it belongs to the other."""
+        assert await ledger.belongs_to("one") == "one"
+        assert await ledger.belongs_to("two") == "one"
+        assert await ledger.belongs_to("two", replace=True) == "two"
+        assert await ledger.belongs_to("one") == "two"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -21,6 +23,7 @@ from hub.adapters.sql.errors import SchemaBehind, SchemaTooNew
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.ledger import SqlLedger, open_ledger
 from hub.adapters.sql.schema import GROWING, PARTS_AHEAD, REVISION, metadata, schema_version
+from hub.domain.errors import Unavailable
 from hub.domain.parties import Party, Role
 
 Run = Callable[[Callable[[Connection], Any]], Any]
@@ -233,6 +236,30 @@ def test_parts_stand_ready_beyond_the_one_being_filled(postgres_url: str) -> Non
     run(lambda conn: conn.execute(text(f"INSERT INTO chunk_keys VALUES ({far}, 'evt_far', 0, 0)")).close())
     run(lambda conn: tables.prepare(conn, True))
     run(lambda conn: tables.prepare(conn, True))
+    parts = {name for name, _ in run(described)["bounds"] if name.startswith("receipts_")}
+    assert parts >= {"receipts_rest", *(f"receipts_p{place}" for place in range(9, 9 + PARTS_AHEAD))}
+
+
+async def test_a_running_hub_adds_parts_and_waits_for_nobody_long(postgres_url: str) -> None:
+    """Asked again nothing is made; while somebody holds the table it gives up within seconds, and can be asked again."""
+    run = on_url(postgres_url)
+    _, ledger = open_ledger(postgres_url, FixedClock())
+    assert await ledger.make_room() == 0
+    far = 9 << 20
+    run(lambda conn: conn.execute(text(f"INSERT INTO chunk_keys VALUES ({far}, 'evt_far', 0, 0)")).close())
+    held = await asyncpg.connect(postgres_url)
+    try:
+        async with held.transaction():
+            await held.fetch("SELECT count(*) FROM receipts")  # a long report
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                await ledger.make_room()
+            assert time.monotonic() - began < 15
+    finally:
+        await held.close()
+    assert await ledger.make_room() == PARTS_AHEAD * len(GROWING)
+    assert await ledger.make_room() == 0
+    await ledger.close()
     parts = {name for name, _ in run(described)["bounds"] if name.startswith("receipts_")}
     assert parts >= {"receipts_rest", *(f"receipts_p{place}" for place in range(9, 9 + PARTS_AHEAD))}
 

@@ -54,8 +54,8 @@ def test_tables_are_made_and_a_production_hub_waits_for_it(numhub: Numhub, addre
     """In the production profile nothing is migrated by the way; the command says what it did, and that it is done."""
     if address:
         assert "numhub ledger migrate" in numhub("party", "list", code=1, NUMHUB_PROFILE="production")
-    assert "stood at nothing, it stands at 0002 now" in numhub("ledger", "migrate")
-    assert "stands at 0002 already" in numhub("ledger", "migrate")
+    assert "stood at nothing, it stands at 0003 now" in numhub("ledger", "migrate")
+    assert "stands at 0003 already" in numhub("ledger", "migrate")
     numhub("party", "add", "bank", "--role", "subscriber", "--name", "B", "--key-out", str(tmp_path / "k"))
     assert "bank" in numhub("party", "list", NUMHUB_PROFILE="production")
 
@@ -115,7 +115,7 @@ def test_doctor_looks_at_the_ledger(numhub: Numhub, address: str) -> None:
     assert "no tables" in numhub("doctor", code=1)
     numhub("ledger", "migrate")
     said = numhub("doctor", code=1 if asyncio.run(_fsync(address)) == "off" else 0)
-    for expected in ("PostgreSQL", "0002", "fsync", "synchronous_commit", "full_page_writes"):
+    for expected in ("PostgreSQL", "0003", "fsync", "synchronous_commit", "full_page_writes"):
         assert expected in said
     assert "does not answer" in numhub("doctor", code=1, NUMHUB_LEDGER_URL="postgresql://127.0.0.1:1/x")
     assert "refuses" in numhub("doctor", code=1, NUMHUB_LEDGER_URL=address.rpartition("/")[0] + "/nowhere")

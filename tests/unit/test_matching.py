@@ -71,3 +71,27 @@ async def test_another_log_can_be_accepted(ledger: SqlLedger, log: SqliteLog) ->
     await matching.check(ledger, log)
     places = {(c.subscription_id, c.partition): (c.start, c.offset) for c in await ledger.cursors()}
     assert places == {("sub_a", 0): (2, 2), ("sub_a", 1): (0, 0), ("sub_b", 0): (2, 2)}
+
+
+async def test_the_ledger_remembers_its_log(ledger: SqlLedger, log: SqliteLog, tmp_path: Path) -> None:
+    """Another log is refused however far it has grown, until somebody accepts it; then the old one is the stranger."""
+    await ledger.open_cursors([Cursor("sub_a", 0, Lane.bulk, 0, 5)])
+    await matching.check(ledger, log)
+    other = SqliteLog(tmp_path / "other.db", 2)
+    await other.append([new(part, f"o{i}") for i in range(50) for part in (0, 1)])
+    with pytest.raises(LogReplaced, match=f"belongs to the log {log.log_id}, .*{other.log_id}.*--log-replaced"):
+        await matching.check(ledger, other)
+    await matching.check(ledger, log)  # to be refused changed nothing
+    await matching.start_over(ledger, other)
+    await matching.check(ledger, other)
+    with pytest.raises(LogReplaced, match=f"belongs to the log {other.log_id}"):
+        await matching.check(ledger, log)
+    await other.close()
+
+
+async def test_a_log_that_ends_too_early_does_not_become_the_ledgers_own(ledger: SqlLedger, log: SqliteLog) -> None:
+    """A ledger from before it kept the id: the first log that fits its positions is taken, not the first that comes."""
+    await ledger.open_cursors([Cursor("sub_a", 0, Lane.bulk, 0, 6)])
+    with pytest.raises(LogReplaced, match="beyond the log's end"):
+        await matching.check(ledger, log)
+    assert await ledger.belongs_to("another") == "another"

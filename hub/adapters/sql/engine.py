@@ -18,7 +18,7 @@ from hub.adapters.sql.errors import translating
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.postgres import Engines, asyncpg_url
 from hub.adapters.sql.runner import Runner
-from hub.adapters.sql.tables import prepare
+from hub.adapters.sql.tables import add_parts, prepare
 from hub.adapters.sql.tasks import TaskRunner
 from hub.adapters.sql.threads import ThreadRunner
 from hub.domain.errors import InvalidRequest
@@ -30,6 +30,9 @@ BUSY_SECONDS = 5
 
 OPEN_WITHIN = 120.0
 """Seconds for connecting to a server and making or checking its tables."""
+
+ROOM_SECONDS = 2
+"""How long a new part waits for its table: everybody who writes or reads it waits behind."""
 
 _CHECKPOINT_PAGES = 4000  # 16 MB: fewer, larger checkpoints; reading the WAL back stays short
 
@@ -66,6 +69,15 @@ def address(url_or_path: str | Path) -> URL:
     if backend not in ("sqlite", "postgresql"):
         raise InvalidRequest(f"the ledger's URL must begin with postgresql:// or sqlite://, not {url.drivername}://")
     return url
+
+
+def make_room(url_or_path: str | Path) -> int:
+    """Add what is missing of the parts that stand ready. Raises NumhubError."""
+    url = address(url_or_path)
+    if url.get_backend_name() != "postgresql":
+        return 0
+    made: int = on_server(url, lambda conn: add_parts(conn, within=ROOM_SECONDS))
+    return made
 
 
 def on_server(url: URL, operation: Callable[[Connection], Any]) -> Any:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from hub.adapters.sql import (
     answers,
     batches,
+    belonging,
     catalogue,
     clearances,
     deliveries,
@@ -23,7 +24,7 @@ from hub.adapters.sql import (
     topics,
 )
 from hub.adapters.sql.directory import SqlDirectory
-from hub.adapters.sql.engine import open_database
+from hub.adapters.sql.engine import make_room, open_database
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.leases import SqlLeases
 from hub.adapters.sql.runner import Runner
@@ -58,9 +59,9 @@ _INLINE_ROWS = 20_000
 class SqlLedger:
     """Several processes may open the same database. `close` also ends the directory opened with it."""
 
-    def __init__(self, runner: Runner, keys: Keys, clock: Clock) -> None:
+    def __init__(self, runner: Runner, keys: Keys, clock: Clock, at: str | Path) -> None:
         self.keeps_outbox = False
-        self._runner, self._keys, self._clock = runner, keys, clock
+        self._runner, self._keys, self._clock, self._at = runner, keys, clock, at
 
     @classmethod
     def open(
@@ -77,7 +78,7 @@ class SqlLedger:
         ``migrate``: bring older tables up to date, rather than refuse them. A ledger on a server belongs to the event
         loop that first uses it.
         """
-        return cls(*open_database(url_or_path, clock, metrics, readers, migrate), clock)
+        return cls(*open_database(url_or_path, clock, metrics, readers, migrate), clock, url_or_path)
 
     def directory(self) -> SqlDirectory:
         """The directory in the same database."""
@@ -86,6 +87,17 @@ class SqlLedger:
     def leases(self) -> SqlLeases:
         """The leases in the same database."""
         return SqlLeases(self._runner, self._clock)
+
+    # -- itself
+
+    async def belongs_to(self, log_id: str, *, replace: bool = False) -> str:
+        return await self._runner.write(lambda conn: belonging.bind(conn, log_id, replace))
+
+    async def make_room(self) -> int:
+        """See to it that tables that grow for years have parts ready; how many were made. Nothing on SQLite.
+
+        On a connection of its own, which waits for a table two seconds at most: who comes behind it waits as long."""
+        return await asyncio.to_thread(make_room, self._at)
 
     # -- cursors and receipts
 

@@ -34,7 +34,7 @@ from sqlalchemy.engine import Dialect
 
 from hub.domain.events import Lane
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration, which this description of the tables equals; a test compares the two."""
 
 PART_CHUNKS = 1 << 20
@@ -440,6 +440,13 @@ waivers = Table(
 )
 
 # One row: how many changes there were on which a judgement may rest. See `judgements`.
+ledger_log = Table(
+    "ledger_log",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1; no row before the first start
+    Column("log_id", Text, nullable=False),
+)
+
 judgement_state = Table(
     "judgement_state",
     metadata,

@@ -67,10 +67,14 @@ def revision(conn: Connection) -> str | None:
     return _BEFORE_ALEMBIC if there.has_table("schema_info") else None
 
 
-def add_parts(conn: Connection) -> None:
-    """See to it that PARTS_AHEAD parts of each partitioned table stand ready beyond the one being filled."""
+def add_parts(conn: Connection, within: float | None = None) -> int:
+    """See to it that PARTS_AHEAD parts of each partitioned table stand ready beyond the one being filled; how many
+    were made. Waits for a table ``within`` seconds."""
     if conn.dialect.name != "postgresql":
-        return
+        return 0
+    if within is not None:
+        conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{within}s'")
+    made = 0
     newest = int(conn.scalar(select(func.max(chunk_keys.c.chunk_no))) or 0) // PART_CHUNKS
     for name in GROWING:
         there = set(
@@ -81,6 +85,8 @@ def add_parts(conn: Connection) -> None:
         for place in range(newest, newest + PARTS_AHEAD):
             if f"{name}_p{place}" not in there:
                 conn.exec_driver_sql(part_of(name, place))
+                made += 1
+    return made
 
 
 def _take_turns(conn: Connection) -> None:
