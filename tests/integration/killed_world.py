@@ -46,6 +46,7 @@ SETTINGS = {
     "NUMHUB_LOG_LEVEL": "WARNING",
 }
 LAST_RESORT = 90.0  # seconds after which a call that is never answered is given up (and found by the checker)
+DRAIN_WITHIN = 60.0
 REVIEW_AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -439,10 +440,42 @@ async def listen(platforms: list[Platform], port: int) -> tuple[_Server, asyncio
 # ---- before and after
 
 
-async def enrol(data: Path, carriers: list[str], apps: dict[str, AppClass]) -> dict[str, PrivateKey]:
-    """Parties straight into the ledger, before the hub starts; clearance asks everybody (strict)."""
+async def drained(platforms: list[Platform], history: History, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until everything accepted has arrived and is answered, or nothing has moved for a minute; what is missing
+    then, the checker names."""
+    live = {
+        event_id: kind
+        for call in history.calls
+        for (_, kind), event_id in zip(call.items, call.heard[-1], strict=True)
+        if event_id is not None
+    }
+    rows = sum(batch.accepted for batch in history.batches)
+    done, deadline = -1, 0.0
+    while True:
+        if (moved := len(history.deliveries) + len(history.answers)) != done:  # a busy machine is slow, not lossy
+            done, deadline = moved, now() + DRAIN_WITHIN
+        if now() > deadline:
+            return
+        for task in tasks:
+            assert not task.done(), f"a platform stopped working: {task}"
+        if all(p.idle and _has_all(p, live, rows, history) for p in platforms):
+            return
+        await asyncio.sleep(0.1)
+
+
+def _has_all(platform: Platform, live: dict[str, str], rows: int, history: History) -> bool:
+    mine = [d for d in history.deliveries if d.subscription_id == platform.subscription_id]
+    came = {d.chunk_id: len(d.rows) for d in mine}
+    owed = {event_id for event_id, kind in live.items() if platform.wishes.want(kind, "live")}
+    bulk = sum(count for chunk_id, count in came.items() if chunk_id not in live)
+    return owed <= came.keys() and (not platform.wishes.want("release_scheduled", "bulk") or bulk >= rows)
+
+
+async def enrol(ledger_at: Path | str, carriers: list[str], apps: dict[str, AppClass]) -> dict[str, PrivateKey]:
+    """Parties straight into the ledger (a data directory or an address), before the hub starts; clearance asks
+    everybody (strict)."""
     clock = SystemClock()
-    directory, ledger = open_ledger(data / "ledger.db", clock)
+    directory, ledger = open_ledger(_address(ledger_at), clock)
     members = Members(directory, clock)
     await members.refresh()
     desk = Enrol(directory, members, clock, SystemRandom(), JwkReader())
@@ -462,9 +495,13 @@ async def enrol(data: Path, carriers: list[str], apps: dict[str, AppClass]) -> d
     return keys
 
 
-async def read_kept(data: Path, history: History) -> Kept:
-    """What the files hold, read beside the hub."""
-    _, ledger = open_ledger(data / "ledger.db", SystemClock())
+def _address(ledger_at: Path | str) -> Path | str:
+    return ledger_at / "ledger.db" if isinstance(ledger_at, Path) else ledger_at
+
+
+async def read_kept(ledger_at: Path | str, history: History) -> Kept:
+    """What the ledger holds, read beside the hub."""
+    _, ledger = open_ledger(_address(ledger_at), SystemClock())
     kept = Kept()
     try:
         for batch in history.batches:

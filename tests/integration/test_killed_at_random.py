@@ -22,10 +22,10 @@ from tests.integration.killed_world import (
     Carrier,
     HubStem,
     Platform,
+    drained,
     enrol,
     kill_at_random,
     listen,
-    now,
     read_kept,
 )
 
@@ -33,7 +33,6 @@ KILLS = int(os.environ.get("NUMHUB_TEST_KILLS", "30"))
 SEED = int(os.environ.get("NUMHUB_TEST_SEED", "0")) or int(time.time())
 ALL = frozenset(kind.value for kind in EventType)
 BOTH = frozenset({"bulk", "live"})
-DRAIN_WITHIN = 60.0
 
 APPS = {
     "bank": (AppClass.bank, "webhook_full", Wishes(ALL, BOTH), 0.05, 0.0),
@@ -110,37 +109,6 @@ async def test_nothing_is_lost_changed_or_reordered_by_kills_at_random(tmp_path:
         "no call was ever in doubt: the load is too thin"
     )
     assert any("go" in verdict for heard in history.verdicts for verdict in heard.verdicts.values())
-
-
-async def drained(platforms: list[Platform], history: History, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait until everything accepted has arrived and is answered, or nothing has moved for a minute; what is missing
-    then, the checker names."""
-    live = {
-        event_id: kind
-        for call in history.calls
-        for (_, kind), event_id in zip(call.items, call.heard[-1], strict=True)
-        if event_id is not None
-    }
-    rows = sum(batch.accepted for batch in history.batches)
-    done, deadline = -1, 0.0
-    while True:
-        if (moved := len(history.deliveries) + len(history.answers)) != done:  # a busy machine is slow, not lossy
-            done, deadline = moved, now() + DRAIN_WITHIN
-        if now() > deadline:
-            return
-        for task in tasks:
-            assert not task.done(), f"a platform stopped working: {task}"
-        if all(p.idle and _has_all(p, live, rows, history) for p in platforms):
-            return
-        await asyncio.sleep(0.1)
-
-
-def _has_all(platform: Platform, live: dict[str, str], rows: int, history: History) -> bool:
-    mine = [d for d in history.deliveries if d.subscription_id == platform.subscription_id]
-    came = {d.chunk_id: len(d.rows) for d in mine}
-    owed = {event_id for event_id, kind in live.items() if platform.wishes.want(kind, "live")}
-    bulk = sum(count for chunk_id, count in came.items() if chunk_id not in live)
-    return owed <= came.keys() and (not platform.wishes.want("release_scheduled", "bulk") or bulk >= rows)
 
 
 async def wrongly_waiting(carriers: list[Carrier], history: History) -> list[Finding]:
