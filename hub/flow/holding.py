@@ -155,8 +155,8 @@ class Shards:
                 log.warning("leases_not_returned")  # they end by themselves
 
     async def _turn(self) -> None:
-        began = self._holder.now()
-        before = dict(self._epochs) if began < self._until else {}
+        began, until = self._holder.now(), self._until
+        before = dict(self._epochs) if began < until else {}
         try:
             share = await self._holder.leases.share(self._holder.name, POOL, self._holder.ttl)
         except Unavailable:
@@ -169,7 +169,7 @@ class Shards:
         if surplus:
             await self._give_up(set(surplus))
         self._metrics.set("numhub_shards_held", len(self._epochs))
-        if self._epochs != before:
+        if self._epochs != before or self._holder.now() >= until:  # it ran out while it was renewed
             self.changed()
 
     async def _give_up(self, shards: set[int]) -> None:
@@ -182,9 +182,10 @@ class Shards:
                 self._epochs.pop(shard, None)
             log.info("shards_given_up", extra={"shards": len(shards)})
         except Unavailable:
-            pass  # at the next turn
+            pass  # they are served on, until the next turn
         finally:
             self._parting = set()
+            self.changed()
 
 
 class AllShards:

@@ -241,7 +241,7 @@ def test_parts_stand_ready_beyond_the_one_being_filled(postgres_url: str) -> Non
 
 
 async def test_a_running_hub_adds_parts_and_waits_for_nobody_long(postgres_url: str) -> None:
-    """Asked again nothing is made; while somebody holds the table it gives up within seconds, and can be asked again."""
+    """Asked again nothing is made; while somebody holds the table it gives up within seconds."""
     run = on_url(postgres_url)
     _, ledger = open_ledger(postgres_url, FixedClock())
     assert await ledger.make_room() == 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import httpx
 import pytest
 from numhub_client import AsyncClient, PrivateKey
 
@@ -94,7 +95,7 @@ class World:
             for task in (*self.tasks, *self.load):
                 if task.done():
                     task.result()
-            assert now() < deadline, f"nothing moves; the processes say: {self.words()}"
+            assert now() < deadline, f"nothing moves: {await self.states()}; the processes say: {self.words()}"
             await asyncio.sleep(0.05)
 
     async def judge(self) -> None:
@@ -105,6 +106,20 @@ class World:
             await process.stop()
         findings = check(self.history, await read_kept(self.postgres.url, self.history))
         assert not findings, "\n".join(str(finding) for finding in findings[:20]) + self.words()
+
+    async def states(self) -> str:
+        """How the processes see themselves."""
+        told = []
+        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as asking:
+            for process in (self.api, *self.workers):
+                try:
+                    lines = (await asking.get(process.url + "/metrics")).text.splitlines()
+                except httpx.TransportError as error:
+                    told.append(f"{process.url}: {error!r}")
+                    continue
+                kept = [line for line in lines if line.startswith(("numhub_fold_pos", "numhub_log_end", "numhub_sha"))]
+                told.append(f"{process.log_file.name}: {kept}")
+        return "\n".join(told)
 
     def words(self) -> str:
         logs = {process.log_file for process in (self.api, *self.workers)}
