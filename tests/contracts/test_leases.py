@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import pytest
-from lease_contract import LeaseContract
+from lease_contract import POOL, TTL, LeaseContract
 from sqlalchemy import Connection, Table, update
 
 from hub.adapters.sql.ledger import SqlLedger, open_ledger
@@ -41,6 +43,25 @@ class TestPostgresLeases(LeaseContract):
     async def make_two(self, where: Path) -> tuple[Leases, Leases]:
         self.ledgers = [open_ledger(self.url, SystemClock())[1] for _ in range(2)]
         return self.ledgers[0].leases(), self.ledgers[1].leases()
+
+    async def test_a_process_frozen_in_a_transaction_holds_up_nobody(self, two: tuple[Leases, Leases]) -> None:
+        """Its own leases stay with it as long as the transaction lasts; the others renew and take theirs at once."""
+        a, b = two
+        await a.share("a", POOL, TTL)
+        await b.share("b", POOL, TTL)
+        await a.release("a", POOL[:4])
+        await b.share("b", POOL, TTL)
+        await self.pass_time(10.5)
+        frozen = await asyncpg.connect(self.url)
+        try:
+            async with frozen.transaction():
+                await frozen.fetch("SELECT * FROM leases WHERE name = $1 FOR SHARE", POOL[5])  # as a delivery does
+                async with asyncio.timeout(5):
+                    held = (await b.share("b", POOL, TTL)).held
+                assert held == dict.fromkeys([*POOL[:4], POOL[4], *POOL[6:]], 2)
+        finally:
+            await frozen.close()
+        assert POOL[5] in (await b.share("b", POOL, TTL)).held
 
     async def pass_time(self, seconds: float) -> None:
         def older(conn: Connection) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, select, text, update
 
 from hub.adapters.sql.runner import Runner
 from hub.adapters.sql.schema import from_micros, lease_members, leases, to_micros
-from hub.adapters.sql.statements import Upsert, slices
+from hub.adapters.sql.statements import Upsert, slices, two_columns
 from hub.ports.clock import Clock
 from hub.ports.leases import LeaseRow, Leases, Share, shard_lease
 
@@ -94,21 +93,28 @@ class SqlLeases:
 
 
 def _take(conn: Connection, holder: str, names: Sequence[str], due: int, now: int, until: int) -> dict[str, int]:
-    """Renew what ``holder`` has of ``names``, whatever its number, and take free ones up to ``due``."""
+    """Renew what ``holder`` has of ``names``, whatever its number, and take free ones up to ``due``.
+
+    Nobody waits for a row of somebody else: a process may be frozen in the middle of a transaction that locks its own.
+    """
     _new_lease.run(conn, [{"name": name, "holder": NOBODY, "epoch": 0, "expires_at": 0} for name in names])
-    rows: list[Row[Any]] = []
+    held: dict[str, int] = {}
     for part in slices(names):
-        wanted = select(leases).where(leases.c.name.in_(part)).order_by(leases.c.name).with_for_update()
-        rows += conn.execute(wanted).all()
-    held: dict[str, int] = {row.name: row.epoch for row in rows if row.holder == holder}
-    free = [row for row in rows if row.holder != holder and row.expires_at <= now]
-    fresh = free[: max(due - len(held), 0)]
+        mine = select(leases.c.name, leases.c.epoch).where(leases.c.name.in_(part), leases.c.holder == holder)
+        held |= two_columns(conn, mine.order_by(leases.c.name).with_for_update())
+    fresh: dict[str, int] = {}
+    for part in slices(names):
+        free = select(leases.c.name, leases.c.epoch).where(
+            leases.c.name.in_(part), leases.c.holder != holder, leases.c.expires_at <= now
+        )
+        free = free.order_by(leases.c.name).limit(max(due - len(held) - len(fresh), 0))
+        fresh |= {name: epoch + 1 for name, epoch in conn.execute(free.with_for_update(skip_locked=True))}
     for part in slices(held):
         conn.execute(update(leases).where(leases.c.name.in_(part)).values(expires_at=until))
-    for part in slices(row.name for row in fresh):
+    for part in slices(fresh):
         changed = update(leases).where(leases.c.name.in_(part))
         conn.execute(changed.values(holder=holder, epoch=leases.c.epoch + 1, expires_at=until))
-    return held | {row.name: row.epoch + 1 for row in fresh}
+    return held | fresh
 
 
 def stale_fences(conn: Connection, fences: Collection[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -17,7 +17,9 @@ STATEMENT_SECONDS = 20
 """A statement that takes longer is ended by the server; our own deadlines are longer and cut the connection."""
 
 LOCK_SECONDS = 10
-IDLE_IN_TRANSACTION_SECONDS = 60
+IDLE_IN_TRANSACTION_SECONDS = 10
+"""A process that freezes in the middle of a transaction holds its locks no longer than a lease lasts by default."""
+
 CONNECT_SECONDS = 5
 
 _SETTINGS = {
