@@ -5,6 +5,7 @@ Besides the token it judges the party's request rate, so that one busy party can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from functools import cache
 
@@ -14,6 +15,7 @@ from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security.base import SecurityBase
 
 from hub.api.context import Context, get_context
+from hub.api.limits import RATE_LIMIT
 from hub.domain.errors import Forbidden, TooManyRequests, Unauthenticated
 from hub.domain.parties import Principal, Scope
 
@@ -56,12 +58,12 @@ async def authenticate(request: Request, context: Context) -> Principal:
     if limit:
         quota = int(limit * window)
         wait = await context.coordination.allow(f"api:{principal.party_id}", limit=quota, window=window)
+        request.scope[RATE_LIMIT] = (  # as `rate_limit` writes it, in bytes: every request comes past here
+            (b"ratelimit-policy", b'"party";q=%d;w=%.0f' % (quota, window)),
+            (b"ratelimit", b'"party";r=%d;t=%d' % (wait.left, math.ceil(wait or wait.resets_after))),
+        )
         if wait:
-            headers = {
-                "ratelimit-policy": f'"party";q={quota};w={round(window)}',
-                "ratelimit": f'"party";r=0;t={round(wait)}',
-            }
-            raise TooManyRequests(retry_after=wait, headers=headers)
+            raise TooManyRequests(retry_after=wait)
     return principal
 
 

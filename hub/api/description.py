@@ -32,6 +32,9 @@ same request may succeed later. Beside the codes listed with an operation, any r
 `no_such_address`, `method_not_allowed`, `request_timeout`, `uri_too_long`, `headers_too_large`,
 `range_not_satisfiable` and `expectation_failed`.
 
+**Limits**: answers to requests that were counted carry `RateLimit-Policy` (how much is allowed in how many seconds) and
+`RateLimit` (what is left, and for how many seconds); 429 adds `Retry-After`, which decides.
+
 **No number ever stands in an address**, and no answer repeats one in full. Times are RFC 3339 with a zone.
 
 **Compatibility**: answers may gain members, and enumerations values, without notice; requests with unknown members are
@@ -101,6 +104,14 @@ OWN_CODES: Final[dict[str, tuple[str, ...]]] = {
 
 _HEADERS: Final[dict[str, Json]] = {
     "RetryAfter": {"description": "seconds to wait before repeating", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": "uses that are left, and seconds until the count begins anew",
+        "schema": {"type": "string", "examples": ['"party";r=19993;t=8']},
+    },
+    "RateLimitPolicy": {
+        "description": "uses allowed in so many seconds",
+        "schema": {"type": "string", "examples": ['"party";q=20000;w=10']},
+    },
     "WwwAuthenticate": {
         "description": "Bearer challenge (RFC 6750) with the address of the resource metadata (RFC 9728)",
         "schema": {"type": "string"},
@@ -224,6 +235,11 @@ def _refusals(codes: Iterable[str], *, with_body: bool) -> Iterator[tuple[str, s
         response: Json = {"description": "; ".join(f"`{name}`: {CATALOGUE[name].title}" for name in names)}
         if status in (429, 503):
             response["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+        if status == 429:
+            response["headers"] |= {
+                "RateLimit": {"$ref": "#/components/headers/RateLimit"},
+                "RateLimit-Policy": {"$ref": "#/components/headers/RateLimitPolicy"},
+            }
         if status == 401 or "insufficient_scope" in names:
             response["headers"] = {"WWW-Authenticate": {"$ref": "#/components/headers/WwwAuthenticate"}}
         if with_body:

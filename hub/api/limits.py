@@ -6,6 +6,7 @@ Pure ASGI, so that streaming and cancellation stay as they are. What is too larg
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated
@@ -35,6 +36,18 @@ _FIXED_HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"cache-control", b"no-store"),
 )
+
+
+RATE_LIMIT = "numhub.ratelimit"
+"""Where in a request's scope the header fields wait that say how much of its limit is left; set once it counted."""
+
+
+def rate_limit(name: str, quota: int, window: float, left: int, resets_after: float) -> dict[str, str]:
+    """The header fields that say how much of a limit is left (draft-ietf-httpapi-ratelimit-headers)."""
+    return {
+        "ratelimit-policy": f'"{name}";q={quota};w={window:.0f}',
+        "ratelimit": f'"{name}";r={left};t={math.ceil(resets_after)}',
+    }
 
 
 def body_limit(method: str, path: str, default: int) -> int | None:
@@ -72,7 +85,8 @@ class Limits:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = message.get("headers", [])
-                message["headers"] = [*given, *fixed_headers(self._context.settings.public_url, given)]
+                fixed = fixed_headers(self._context.settings.public_url, given)
+                message["headers"] = [*given, *fixed, *scope.get(RATE_LIMIT, ())]
             await send(message)
 
         refusal = self._judge(scope)

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from hub.api import problems
 from hub.api.context import Context
 from hub.api.hot import HotRoute
-from hub.api.limits import MAX_HEADER_BYTES, MAX_HEADERS, body_limit, fixed_headers
+from hub.api.limits import MAX_HEADER_BYTES, MAX_HEADERS, RATE_LIMIT, body_limit, fixed_headers
 
 log = logging.getLogger("numhub.api")
 
@@ -78,6 +78,8 @@ class Shortcut:
             status, content = response.status_code, bytes(response.body)
             told = [*response.raw_headers, *fixed_headers(self._context.settings.public_url, response.raw_headers)]
             head = _status_line(status) + b"".join(_line(name, value) for name, value in told)
+        for name, value in scope.get(RATE_LIMIT, ()):
+            head += _line(name, value)
         self.count(route, status, self._context.clock.monotonic() - begun)
         return head + fields, content
 

@@ -12,6 +12,20 @@ LIVE_LAG = "live-lag"
 """Figure that processes say: seconds a live event accepted now would wait for its delivery there."""
 
 
+class Wait(float):
+    """Seconds to wait, 0.0 where there is nothing to wait for. ``left``: uses that are left of the limit;
+    ``resets_after``: seconds until the count begins anew."""
+
+    __slots__ = ("left", "resets_after")
+    left: int
+    resets_after: float
+
+    def __new__(cls, seconds: float, left: int, resets_after: float) -> Wait:
+        self = super().__new__(cls, seconds)
+        self.left, self.resets_after = left, resets_after
+        return self
+
+
 class Wakeups(Protocol):
     """What one waiter hears of one topic."""
 
@@ -35,8 +49,9 @@ class Coordination(Protocol):
         """
         ...
 
-    async def allow(self, key: str, *, limit: int, window: float) -> float:
-        """Count one use of ``key``; 0.0 if within ``limit`` per ``window`` seconds, else seconds to wait.
+    async def allow(self, key: str, *, limit: int, window: float) -> Wait:
+        """Count one use of ``key``; 0.0 if within ``limit`` per ``window`` seconds, else seconds to wait; and what is
+        left.
 
         Always answers, if need be from what this process alone has seen.
         """

@@ -29,6 +29,9 @@ class AccessToken:
     value: str = field(repr=False)
     expires_in: int  # seconds
     scope: str  # space-separated, what was really granted
+    per_minute: int = 0  # how many a party may have, how many are left, and for how many seconds that counts
+    left: int = 0
+    resets_after: float = 0.0
 
 
 class TokenRefused(Exception):

@@ -387,8 +387,11 @@ async def test_metadata_lead_to_everything(door: Door) -> None:
 async def test_tokens_per_minute_are_bounded(door: Door) -> None:
     """A client that asks for a token with every request is told to wait; another one is not."""
     door.context.tokens._per_minute = 3  # type: ignore[attr-defined]
-    statuses = [(await door.ask(door.assertion("mobile"))).status_code for _ in range(5)]
-    assert statuses == [200, 200, 200, 429, 429]
+    answers = [await door.ask(door.assertion("mobile")) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    left = [answer.headers["ratelimit"].split(";t=")[0] for answer in answers]
+    assert left == ['"token";r=2', '"token";r=1', '"token";r=0', '"token";r=0', '"token";r=0']
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"token";q=3;w=60'}
     assert (await door.ask(door.assertion("bank"))).status_code == 200
 
 

@@ -143,7 +143,14 @@ async def test_a_party_over_its_rate_waits_and_others_do_not(tmp_path: Path) -> 
         assert refused.json()["code"] == "too_many_requests"
         assert refused.json()["retriable"] is True
         assert 1 <= int(refused.headers["retry-after"]) <= 5
-        assert refused.headers["ratelimit"].startswith('"party";r=0;t=')
+        assert [answer.headers["ratelimit"].split(";t=")[0] for answer in answers] == [
+            f'"party";r={left}' for left in (4, 3, 2, 1, 0, 0, 0)
+        ]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"party";q=5;w=5'}
+        assert all(1 <= int(answer.headers["ratelimit"].split(";t=")[1]) <= 5 for answer in answers)
+        assert len(refused.headers.get_list("ratelimit")) == 1
+        stranger = await door.client.post("/t/probe", json=body)
+        assert stranger.status_code == 401 and "ratelimit" not in stranger.headers  # nobody's limit
         assert (await door.client.post("/t/probe", json=body, headers=calm)).status_code == 200
         door.clock.advance(10)
         assert (await door.client.post("/t/probe", json=body, headers=busy)).status_code == 200

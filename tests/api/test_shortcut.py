@@ -145,6 +145,9 @@ async def test_whatever_is_sent_the_answer_is_the_same(tmp_path: Path) -> None:
         assert short[name] == whole[name], name
     assert counted_short == counted_whole
     assert short["good"][0] == b"HTTP/1.1 202 Accepted" and json.loads(short["good"][2])["accepted"] == 1
+    assert short["good"][1][b"ratelimit-policy"] == b'"party";q=20000;w=10'
+    assert short["good"][1][b"ratelimit"].startswith(b'"party";r=19999;t=')
+    assert b"ratelimit" not in short["no token"][1]
     assert short["broken inside"][0].startswith(b"HTTP/1.1 500")
 
 

@@ -55,6 +55,8 @@ class CoordinationContract:
         waits = [await coordination.allow("a", limit=3, window=10) for _ in range(5)]
         assert waits[:3] == [0.0, 0.0, 0.0]
         assert all(0 < wait <= 10 for wait in waits[3:])
+        assert [wait.left for wait in waits] == [2, 1, 0, 0, 0]
+        assert all(0 < wait.resets_after <= 10 for wait in waits)
         assert await coordination.allow("b", limit=3, window=10) == 0.0
 
     async def test_who_waits_as_told_may_go_on(self, coordination: Coordination, clock: ManualClock) -> None:

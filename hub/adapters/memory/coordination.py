@@ -6,7 +6,7 @@ import asyncio
 import heapq
 
 from hub.ports.clock import Clock
-from hub.ports.coordination import Wakeups
+from hub.ports.coordination import Wait, Wakeups
 
 MAX_KEYS = 200_000
 START_GRACE = 2.0
@@ -70,7 +70,7 @@ class MemoryCoordination:
         heapq.heappush(self._expiring, (now + ttl, nonce))
         return True
 
-    async def allow(self, key: str, *, limit: int, window: float) -> float:
+    async def allow(self, key: str, *, limit: int, window: float) -> Wait:
         now = self._clock.monotonic()
         current, passed = divmod(now, window)
         number = int(current)
@@ -82,13 +82,13 @@ class MemoryCoordination:
             self._windows[key] = (number, uses, before)
             # until the next window, or until the one before has faded enough, whichever is later to matter
             fade = window * (uses + weight + 1 - limit) / max(before, 1)
-            return max(window - passed if uses >= limit else fade, 0.001)
+            return Wait(max(window - passed if uses >= limit else fade, 0.001), 0, window - passed)
         if len(self._windows) >= MAX_KEYS and key not in self._windows:
             self._windows = {name: held for name, held in self._windows.items() if held[0] >= number - 1}
             if len(self._windows) >= MAX_KEYS:
                 self._windows.clear()
         self._windows[key] = (number, uses + 1, before)
-        return 0.0
+        return Wait(0.0, int(limit - uses - weight - 1), window - passed)
 
     def wake(self, topic: str) -> None:
         for waiter in self._waiters.get(topic, ()):

@@ -77,7 +77,9 @@ class JwtTokens:
         scopes = _granted(party, request.scope)
         wait = await self._coordination.allow(f"token:{party.party_id}", limit=self._per_minute, window=60)
         if wait:
-            raise TooManyRequests("Keep your token: it is good for ten minutes.", retry_after=wait)
+            raise TooManyRequests(
+                "Keep your token: it is good for ten minutes.", retry_after=wait, per_minute=self._per_minute
+            )
         scope = " ".join(sorted(scopes))
         now = int(self._clock.now().timestamp())
         claims = {
@@ -92,7 +94,7 @@ class JwtTokens:
         }
         header = {"typ": "at+jwt", "alg": SIGNING_ALGORITHM, "kid": self._keys.signing_kid}
         value = jwt.encode(header, claims, self._keys.signing, algorithms=[SIGNING_ALGORITHM])
-        return AccessToken(value, LIFETIME, scope)
+        return AccessToken(value, LIFETIME, scope, self._per_minute, wait.left, wait.resets_after)
 
     async def _authenticate(self, request: TokenRequest) -> Party:
         by_assertion = request.client_assertion is not None or request.client_assertion_type is not None

@@ -22,7 +22,7 @@ from hub.adapters.redis.errors import Gone, translated
 from hub.adapters.redis.link import ANSWER_WITHIN, PROBE_EVERY, Link, connect
 from hub.domain.errors import NumhubError, Unavailable
 from hub.ports.clock import Clock
-from hub.ports.coordination import Coordination, Wakeups
+from hub.ports.coordination import Coordination, Wait, Wakeups
 from hub.ports.metrics import Metrics
 
 log = logging.getLogger("numhub.coordination")
@@ -62,10 +62,11 @@ class RedisCoordination:
             raise Unavailable("The memory of what was used began a moment ago.", retry_after=2)
         return int(verdict) == 1
 
-    async def allow(self, key: str, *, limit: int, window: float) -> float:
+    async def allow(self, key: str, *, limit: int, window: float) -> Wait:
         try:
             arguments = ("EVAL", scripts.ALLOW, 1, f"{self._prefix}limit:{key}", self._now(), limit, window)
-            return float((await self._link.ask(*arguments))[0])
+            seconds, left, resets_after = (await self._link.ask(*arguments))[0].split()
+            return Wait(float(seconds), int(left), float(resets_after))
         except NumhubError:
             self._count("allow")
             return await self._local.allow(key, limit=limit, window=window)

@@ -58,7 +58,7 @@ for place, key in ipairs(KEYS) do
     uses = 0
   end
   local taken = uses + before * (1 - passed / window)
-  local wait = 0
+  local wait, left = 0, 0
   if taken + 1 > limit then
     if uses >= limit then
       wait = window - passed
@@ -68,10 +68,12 @@ for place, key in ipairs(KEYS) do
     wait = math.max(wait, 0.001)
   else
     uses = uses + 1
+    left = math.floor(limit - taken - 1)
   end
   redis.call('SET', key, string.format('%d %d %d', number, uses, before), 'PX', math.ceil(window * 2000) + 1000)
-  answers[place] = string.format('%.6f', wait)
+  answers[place] = string.format('%.6f %d %.3f', wait, left, window - passed)
 end
 return answers
 """
-"""KEYS: limits. ARGV: now, then limit and window of each. The sliding window of the memory adapter."""
+"""KEYS: limits. ARGV: now, then limit and window of each. The sliding window of the memory adapter. Answers, of each:
+seconds to wait, uses left, seconds until the count begins anew."""

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from hub.api.context import Context, get_context
+from hub.api.limits import rate_limit
 from hub.domain.errors import TooManyRequests, Unavailable
 from hub.domain.parties import Scope
 from hub.ports.tokens import TokenRefused, TokenRequest
@@ -75,14 +76,17 @@ async def token(request: Request, context: Ctx) -> Response:
     except TokenRefused as refused:
         return _refusal(refused.error, refused.description)
     except TooManyRequests as error:
-        wait = str(max(1, round(float(error.details.get("retry_after", 1)))))
-        return _answer(
-            429, TokenErrorOut(error="invalid_request", error_description=error.message), {"retry-after": wait}
-        )
+        seconds = max(1, round(float(error.details.get("retry_after", 1))))
+        headers = {
+            "retry-after": str(seconds),
+            **rate_limit("token", error.details.get("per_minute", 0), 60, 0, seconds),
+        }
+        return _answer(429, TokenErrorOut(error="invalid_request", error_description=error.message), headers)
     except Unavailable:
         body = TokenErrorOut(error="temporarily_unavailable", error_description="Repeat in a moment.")
         return _answer(503, body, {"retry-after": "1"})
-    return _answer(200, TokenOut(access_token=granted.value, expires_in=granted.expires_in, scope=granted.scope))
+    body_out = TokenOut(access_token=granted.value, expires_in=granted.expires_in, scope=granted.scope)
+    return _answer(200, body_out, rate_limit("token", granted.per_minute, 60, granted.left, granted.resets_after))
 
 
 def _refusal(error: Any, description: str) -> Response:
