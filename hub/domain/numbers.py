@@ -38,8 +38,10 @@ class PhoneNumber:
         """
         if len(text) > 32:
             raise InvalidNumber
-        folded = unicodedata.normalize("NFKC", text).replace(" ", "").replace("-", "")
-        found = _INPUT.fullmatch(folded) if folded.isascii() else None
+        found = _INPUT.fullmatch(text)
+        if found is None:
+            folded = unicodedata.normalize("NFKC", text).replace(" ", "").replace("-", "")
+            found = _INPUT.fullmatch(folded) if folded.isascii() else None
         if found is None:
             raise InvalidNumber
         return cls(int(found.group(1)))

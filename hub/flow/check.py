@@ -91,7 +91,8 @@ class Check:
         if len(numbers) <= FEW:
             answers = [self._one(n, day_of(d), today, coverage) for n, d in zip(numbers, since, strict=True)]
         else:
-            days = np.fromiter((day_of(d) for d in since), np.int64, len(numbers))
+            known = {day: day_of(day) for day in set(since)}
+            days = np.fromiter(map(known.__getitem__, since), np.int64, len(numbers))
             answers = self._many(np.array(numbers, np.int64), days, today, coverage)
         heard = [checked.as_of for checked in answers if checked.as_of is not None]
         return Checks(answers, min([coverage.as_of, *heard]))

@@ -62,7 +62,10 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,80}$")]
 """Ids the hub makes."""
 
-NumberText = Annotated[str, StringConstraints(min_length=1, max_length=64), Field(examples=["+8613800138000"])]
+MAX_NUMBER_TEXT = 64
+NumberText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NUMBER_TEXT), Field(examples=["+8613800138000"])
+]
 """A number as sent in; parsed by domain.numbers (11 digits, +86 or 0086 may stand in front)."""
 
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

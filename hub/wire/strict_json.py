@@ -1,7 +1,7 @@
 """Strict JSON: what two parsers could read differently is not read at all.
 
-UTF-8 without a byte order mark, one value, no duplicate keys, depth <= 16 (judged before anything is parsed), no NaN
-or Infinity, no integer of more than 18 digits, no NUL and no lone surrogate in any text.
+UTF-8 without a byte order mark, one value, no duplicate keys, depth <= 16 (and no parser that goes deep before that is
+known), no NaN or Infinity, no integer of more than 18 digits, no NUL and no lone surrogate in any text.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class _Refused(ValueError):
 
 def parse(body: bytes) -> Any:
     """The value in ``body``. Raises InvalidRequest (code ``invalid_json``) whose message repeats nothing of it."""
+    value = _plain(body)
+    if value is not _NOT_PLAIN:
+        return value
     try:
         _judge_depth(body)
-        value = _plain(body)
-        if value is not _NOT_PLAIN:
-            return value
         text = body.decode("utf-8")
         if text.startswith("\ufeff"):
             _refuse("a byte order mark is not allowed")
@@ -69,26 +69,38 @@ def _plain(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _NOT_PLAIN
-    # Without escapes the first never counts too little, and the second never too much.
-    return value if len(_KEY.findall(body)) == _members(value) else _NOT_PLAIN
+    members, containers, depth = _counted(value)
+    if containers != body.count(b"[") + body.count(b"{") or depth > MAX_DEPTH:
+        return _NOT_PLAIN  # a bracket in a text, or a list that was not looked into
+    # Without escapes this never counts a key too little; twice the same makes it more than there are members.
+    return value if len(_KEY.findall(body)) == members else _NOT_PLAIN
+
+
+def _counted(value: Any) -> tuple[int, int, int]:
+    """Members of all objects, objects and lists, and how deep they stand; lists that begin with something else are
+    counted, not looked into."""
+    members = containers = depth = 0
+    level = [value]
+    while level:
+        inner: list[Any] = []
+        before = containers
+        for each in level:
+            kind = type(each)
+            if kind is dict:
+                containers += 1
+                members += len(each)
+                inner.extend(each.values())
+            elif kind is list:
+                containers += 1
+                if each and type(each[0]) in (dict, list):
+                    inner.extend(each)
+        depth += containers > before
+        level = inner
+    return members, containers, depth
 
 
 def _has_long_digits(body: bytes) -> bool:
     return _LONG_DIGITS in body.translate(_DIGITS)
-
-
-def _members(value: Any) -> int:
-    """In all objects of ``value``, but for those in lists that do not begin with a list or an object."""
-    members = 0
-    todo = [value]
-    for each in todo:
-        kind = type(each)
-        if kind is dict:
-            members += len(each)
-            todo.extend(each.values())
-        elif kind is list and each and type(each[0]) in (dict, list):
-            todo.extend(each)
-    return members
 
 
 def _refuse(why: str) -> NoReturn:
