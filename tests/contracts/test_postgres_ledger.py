@@ -260,6 +260,8 @@ async def test_a_wrong_address_is_one_clear_line(postgres_url: str, url: str, ki
 
 
 @pytest.mark.slow
+# A pooled connection that cannot be made anew while the server is frozen is left to the garbage collector by the pool.
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")
 async def test_a_frozen_server_is_unavailable_and_comes_back(
     make_postgres: Callable[..., LocalPostgres], monkeypatch: pytest.MonkeyPatch
 ) -> None:

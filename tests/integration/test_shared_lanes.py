@@ -182,8 +182,9 @@ async def test_a_result_under_an_old_epoch_is_not_recorded(world: World) -> None
         assert {cursor.offset for cursor in await world.ledger.cursors(subscription.subscription_id)} == {0}
         # when the other's lease ends, this one delivers again under a new epoch: a repeat, not a loss
         await world.until(lambda: len(calls) == 2, within=8)
-        await asyncio.sleep(0.1)
-        assert record.record_id in await world.ledger.receipts_of(subscription.subscription_id, [record.record_id])
+        async with asyncio.timeout(8):
+            while not await world.ledger.receipts_of(subscription.subscription_id, [record.record_id]):
+                await asyncio.sleep(0.02)
 
 
 async def test_an_order_to_replay_reaches_whoever_delivers(world: World) -> None:
