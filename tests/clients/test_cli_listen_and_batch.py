@@ -21,6 +21,7 @@ from hub.adapters.system.clock import ManualClock
 from hub.app.cli import batch as batch_command
 from hub.app.cli.listen import Forwarder, forward_feed, listen, new_session_secret
 from hub.app.cli.subscription import subscription
+from hub.app.cli.waiver import waiver
 
 N = 13800138000
 
@@ -160,8 +161,32 @@ def test_a_subscription_is_made_listed_paused_and_resumed(
     assert first in listed and "https://shop.example/hook" in listed and "whsec_" not in listed
     assert "paused" in call("pause", first).output
     assert "active" in call("resume", first).output
+    assert "nothing was delivered" in call("deliveries", first).output
+    assert json.loads(call("deliveries", first, "--json").output) == []
+    again = call("redrive", first, "--since", "2026-01-31T08:00")
+    assert "since 2026-01-31 08:00:00Z is delivered again" in again.output, again.output
+    assert "0 parked chunks are sent again" in call("redrive", first, "--parked").output
+    assert call("redrive", first).exit_code == 2
+    assert call("redrive", first, "--parked", "--since", "2026-01-31").exit_code == 2
     unknown = call("pause", "sub_unknown")
     assert unknown.exit_code == 1 and "Traceback" not in unknown.output
+
+
+def test_a_waiver_is_signed_put_and_listed(hub: FakeHub, key_file: Path, run: Any) -> None:
+    """With the key that is given; for people as a table, for programs as JSON."""
+
+    def call(*words: str) -> Any:
+        return CliRunner().invoke(
+            waiver, [*words, "--client-id", "miit", "--key", str(key_file)], env={"COLUMNS": "200"}
+        )
+
+    assert "there is no waiver" in call("list").output
+    made = call("add", "shop", "--person", "Li Hua", "--reason", "bankrupt [2026]", "--ends-at", "2030-01-31")
+    assert made.exit_code == 0, made.output
+    assert "Li Hua" in made.output and "bankrupt [2026]" in made.output and "2030-01-31 00:00Z" in made.output
+    (listed,) = json.loads(call("list", "--json").output)
+    assert (listed["subscriber_id"], listed["batch_id"], listed["person"]) == ("shop", None, "Li Hua")
+    assert call("add", "shop", "--person", "Li Hua").exit_code == 2
 
 
 @pytest.mark.parametrize(

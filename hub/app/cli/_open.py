@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -42,6 +44,11 @@ def fail(message: str) -> typer.Exit:
     """Say why on standard error, in one line; to be raised. Exit code 1."""
     Console(stderr=True, soft_wrap=True).print(f"numhub: {message}", style="red", markup=False, highlight=False)
     return typer.Exit(1)
+
+
+def print_json(value: Any) -> None:
+    """For programs: one line of standard output."""
+    sys.stdout.write(json.dumps(value, default=lambda moment: moment.isoformat()) + "\n")
 
 
 def on_data(data: Path, act: Callable[[Opened], Awaitable[T]], *, make: bool = False) -> T:

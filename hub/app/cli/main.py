@@ -19,6 +19,8 @@ from hub.app.cli import (
     serve,
     subscription,
     topics,
+    verify,
+    waiver,
 )
 
 app = typer.Typer(
@@ -33,6 +35,7 @@ app.command("api")(serve.api)
 app.command("worker")(serve.worker)
 app.command("demo")(demo.demo)
 app.command("doctor")(operate.doctor)
+app.command("verify")(verify.verify)
 app.command("rebuild")(operate.rebuild)
 app.command("schemas")(operate.schemas)
 app.command("token")(login.token)
@@ -43,6 +46,7 @@ app.add_typer(parties.app, name="app")
 app.add_typer(parties.agreement, name="agreement")
 app.add_typer(batch.batch, name="batch")
 app.add_typer(subscription.subscription, name="subscription")
+app.add_typer(waiver.waiver, name="waiver")
 app.add_typer(topics.app, name="topics")
 app.add_typer(ingress.app, name="ingress")
 app.add_typer(ledger.app, name="ledger")

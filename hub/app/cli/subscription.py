@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
@@ -10,12 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hub.app.cli._open import print_json
 from hub.app.cli.batch import HUB, ClientId, Key, Kid, Url, _connected
 
 subscription = typer.Typer(no_args_is_help=True, help="What your apps hear of, and how it reaches them.")
 console = Console(highlight=False)
 
 Mode = Literal["webhook_full", "webhook_pointer", "pull"]
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 SubscriptionId = Annotated[str, typer.Argument(metavar="SUBSCRIPTION_ID")]
 
 
@@ -75,6 +80,60 @@ def resume(subscription_id: SubscriptionId, client_id: ClientId, key: Key, url: 
     """Go on where deliveries stopped."""
     with _connected(url, client_id, key, kid) as client:
         console.print(_table([client.subscriptions.resume(subscription_id)]))
+
+
+@subscription.command("deliveries")
+def deliveries(
+    subscription_id: SubscriptionId,
+    client_id: ClientId,
+    key: Key,
+    url: Url = HUB,
+    kid: Kid = None,
+    as_json: Json = False,
+) -> None:
+    """What became of the newest deliveries: received, retrying, parked and why."""
+    with _connected(url, client_id, key, kid) as client:
+        found = client.subscriptions.deliveries(subscription_id)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    table = Table("chunk", "state", "at", "attempts", "reason", box=None)
+    table.columns[0].no_wrap = True
+    table.columns[3].justify = "right"
+    for one in found:
+        table.add_row(
+            one.chunk_id, one.state, f"{one.at:%Y-%m-%d %H:%M:%S}Z", str(one.attempts), escape(one.reason or "")
+        )
+    console.print(table if found else "nothing was delivered yet")
+
+
+@subscription.command("redrive")
+def redrive(
+    subscription_id: SubscriptionId,
+    client_id: ClientId,
+    key: Key,
+    url: Url = HUB,
+    kid: Kid = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=TIMES, metavar="MOMENT", help="everything published since then (UTC): 2026-01-31T08:00"),
+    ] = None,
+    parked: Annotated[bool, typer.Option("--parked", help="everything that is parked")] = False,
+    chunk: Annotated[list[str] | None, typer.Option(help="this parked chunk; may be given more than once")] = None,
+    as_json: Json = False,
+) -> None:
+    """Deliver again. Subscribers recognise repeats by their id."""
+    if (since is not None) + parked + bool(chunk) != 1:
+        raise typer.BadParameter("say one of --since, --parked and --chunk")
+    with _connected(url, client_id, key, kid) as client:
+        moment = since.replace(tzinfo=UTC) if since else None
+        chunks = client.subscriptions.redrive(subscription_id, since=moment, chunk_ids=chunk or None, parked=parked)
+    if as_json:
+        print_json({"subscription_id": subscription_id, "since": moment, "chunks": chunks})
+    elif moment is not None:
+        console.print(f"everything published since {moment:%Y-%m-%d %H:%M:%S}Z is delivered again")
+    else:
+        console.print(f"{chunks or 0:,} parked chunks are sent again; those that fail again stay parked")
 
 
 def _table(found: list[Subscription]) -> Table:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +19,7 @@ from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.sqlite.log_file import LogMismatch
 from hub.adapters.system.clock import SystemClock
 from hub.adapters.telemetry.prometheus import NoMetrics
-from hub.app.cli._open import MaybeData, console, fail
+from hub.app.cli._open import MaybeData, console, fail, print_json
 from hub.app.cli.serve import settings_for
 from hub.app.settings import INDEX_DIR, LOG_FILE, Settings
 from hub.app.wiring import open_log
@@ -52,7 +50,7 @@ def verify(
     agrees = all(finding.good for finding in findings)
     if as_json:
         told = {"agrees": agrees, "findings": [asdict(each) for each in findings]}
-        sys.stdout.write(json.dumps(told | {"seconds": round(time.perf_counter() - began, 1)}) + "\n")
+        print_json(told | {"seconds": round(time.perf_counter() - began, 1)})
     else:
         table = Table(show_header=False, box=None)
         for finding in findings:

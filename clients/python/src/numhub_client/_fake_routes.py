@@ -8,7 +8,7 @@ import re
 import secrets
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -249,7 +249,7 @@ def _waive(hub: FakeHub, request: httpx.Request) -> httpx.Response:
         "reason": claims["reason"],
         "issued_by": "fake",
         "issued_at": rfc3339(hub.now),
-        "ends_at": None,
+        "ends_at": rfc3339(datetime.fromtimestamp(claims["ends_at"], UTC)) if claims.get("ends_at") else None,
     }
     hub.waivers.append(waiver)
     return httpx.Response(201, json=waiver)
