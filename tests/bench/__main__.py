@@ -16,11 +16,13 @@ import time
 
 import uvloop
 
-from tests.bench import growth, guard
+from tests.bench import growth, guard, stack
 from tests.bench.processes import environment
 from tests.bench.shape import Result, median_of
 
 BENCHES = ("ingest", "fanout", "nation", "live", "answers", "check", "storage", "rebuild", "interference")
+
+ON_SERVICES = ("ingest", "fanout", "live", "answers")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,8 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         return guard.write(only) if options.write else guard.guard(only)
     if options.name not in BENCHES:
         return _refuse(f"{options.name} is no bench; there are {', '.join(BENCHES)}")
-    if options.stack != "embedded":
-        return _refuse("the stack of services (Kafka, PostgreSQL, Redis) is not there yet; use --stack embedded")
+    if options.stack == "services" and options.name not in ON_SERVICES:
+        return _refuse(f"{options.name} is embedded only; on services there are {', '.join(ON_SERVICES)}")
+    stack.choose(options.stack)
     try:
         sizes = {name: _number(value) for name, _, value in (each.partition("=") for each in options.set)}
     except ValueError:

@@ -11,9 +11,8 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from hub.app.demo.hub_process import HubProcess, free_port
 from hub.domain.events import EventType
-from tests.bench import world
+from tests.bench import stack, world
 from tests.bench.processes import Child, cpu_of
 from tests.bench.shape import Result, percentile
 from tests.bench.wire import connect, request
@@ -28,7 +27,7 @@ async def run(numbers: int = 1_000_000, owners: int = 20, apps_each: int = 8) ->
     drawn = world.draw_numbers(numbers, seed=8)
     chunks = await world.write_log(data, world.records_of(drawn, EventType.release_scheduled, "answers"))
     await world.fold_index(data)
-    hub = HubProcess(data, free_port(), world.HUB_SETTINGS)
+    hub = stack.hub(data)
     instant = Child("tests.bench.instant")
     random = Random(9)
     half = len(here.subscriptions) // 2
@@ -48,9 +47,11 @@ async def run(numbers: int = 1_000_000, owners: int = 20, apps_each: int = 8) ->
         random.shuffle(single)
         random.shuffle(grouped)
         await world.catalogued(data)
+        services = stack.Meter(data)
         cpu, own_cpu = cpu_of(hub.pid), cpu_of(None)
         seconds, latencies = await load(hub.url, single)
         hub_cpu, own_cpu = cpu_of(hub.pid) - cpu, cpu_of(None) - own_cpu
+        services.stop()
         cpu = cpu_of(hub.pid)
         grouped_seconds, _ = await load(hub.url, grouped)
         grouped_cpu = cpu_of(hub.pid) - cpu
@@ -81,6 +82,7 @@ async def run(numbers: int = 1_000_000, owners: int = 20, apps_each: int = 8) ->
             "grouped_numbers_per_hub_cpu_s": grouped_numbers / grouped_cpu,
             "seconds": seconds,
             "hub_cpu_s": hub_cpu,
+            **services.figures(),
             "generator_cpu_s": own_cpu,
         },
         bound={

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,11 +15,10 @@ from typing import Any
 
 from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.system.clock import SystemClock
-from hub.app.demo.hub_process import HubProcess, free_port
-from hub.app.settings import LEDGER_FILE
+from hub.app.demo.hub_process import HubProcess
 from hub.domain.events import EventType
 from hub.domain.parties import Subscription, SubscriptionState
-from tests.bench import world
+from tests.bench import stack, world
 from tests.bench.processes import Child, cpu_of, memory_of
 from tests.bench.shape import Result
 from tests.bench.wire import connect, request
@@ -36,16 +34,18 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
     drawn = world.draw_numbers(numbers, seed=5)
     chunks = await world.write_log(data, world.records_of(drawn, EventType.release_scheduled, "fanout"))
     await world.fold_index(data)
-    hub = HubProcess(data, free_port(), world.HUB_SETTINGS)
+    hub = stack.hub(data)
     due = len(chunks) * subscribers
     try:
         await hub.start()
         await world.catalogued(data)
         before = memory_of(hub.pid)
+        services = stack.Meter(data)
         cpu, sink_cpu = cpu_of(hub.pid), sink.cpu()
         await set_states(data, here.subscriptions, SubscriptionState.active)
         ended, peak = await _all_committed(hub, data, due)
         hub_cpu, sink_cpu = cpu_of(hub.pid) - cpu, sink.cpu() - sink_cpu
+        services.stop()
         seen = await ask(address, "stats")
     finally:
         await hub.stop()
@@ -66,6 +66,7 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
             "hub_cpu_us_per_delivery": hub_cpu / due * 1e6,
             "seconds": seconds,
             "hub_cpu_s": hub_cpu,
+            **services.figures(),
             "sink_cpu_s": sink_cpu,
             "sent_twice": seen["webhooks"] - due,  # delivery is at least once: a lease that moves sends again
             "signatures_verified": seen["verified"],
@@ -91,7 +92,7 @@ async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
 
 async def set_states(data: Path, subscriptions: Sequence[Subscription], state: SubscriptionState) -> None:
     """All at once, as an operator's change in the directory; the hub sees it within a second."""
-    directory, ledger = open_ledger(data / LEDGER_FILE, SystemClock())
+    directory, ledger = open_ledger(stack.ledger_address(data), SystemClock())
     for subscription in subscriptions:
         await directory.put_subscription(replace(subscription, state=state))
     await ledger.close()
@@ -99,18 +100,15 @@ async def set_states(data: Path, subscriptions: Sequence[Subscription], state: S
 
 async def _all_committed(hub: HubProcess, data: Path, due: int) -> tuple[float, float]:
     """When (monotonic s) the last receipt was committed, and the hub's highest memory (MiB)."""
-    ledger = sqlite3.connect(f"file:{data / LEDGER_FILE}?mode=ro", uri=True)
     peak = 0.0
-    try:
+    async with stack.counting(data, "receipts") as receipts:
         while True:
-            count = ledger.execute("SELECT count(*) FROM receipts").fetchone()[0]
+            count = await receipts()
             now = time.monotonic()
             peak = max(peak, memory_of(hub.pid))
             if count >= due:
                 return now, peak
             await asyncio.sleep(0.05)
-    finally:
-        ledger.close()
 
 
 async def ask(address: str, what: str) -> Any:
@@ -125,6 +123,7 @@ async def posting(
     data: Path, address: str, *, subscribers: int, workers: int, posts: int | None = None
 ) -> dict[str, float]:
     """Seconds and CPU of the sender alone, and the sink's."""
+    await stack.log_file(data)
     said = {"data": str(data), "sink": address, "subscribers": subscribers, "posts": posts, "workers": workers}
     child = Child("tests.bench.posting", json.dumps(said))
     await child.start()

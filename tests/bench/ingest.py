@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import polars as pl
 
-from hub.app.demo.hub_process import HubProcess, free_port
-from tests.bench import world
+from hub.app.demo.hub_process import HubProcess
+from tests.bench import stack, world
 from tests.bench.processes import cpu_of, memory_of
 from tests.bench.shape import Result
 from tests.bench.wire import connect, request
@@ -30,16 +30,18 @@ async def run(rows: int = 1_000_000, open_numbers: int = 10_000_000, whole_days:
     new = world.draw_numbers(rows - len(known), seed=2, apart_from=held)
     content = world.night_file(new, known, seed=3, whole_days=whole_days)
     here = await world.enrol(data)
-    hub = HubProcess(data, free_port(), world.HUB_SETTINGS)
+    hub = stack.hub(data)
     try:
         await hub.start()
         token = await here.token(hub.url, world.CARRIER)
         await world.catalogued(data)  # what was there before is not this file's cost
+        services = stack.Meter(data)
         before, cpu, own = memory_of(hub.pid), cpu_of(hub.pid), cpu_of(None)
         began = time.monotonic()
         uploaded, batch, peak = await publish(hub, token, content, rows)
         seconds = time.monotonic() - began
         hub_cpu, own_cpu = cpu_of(hub.pid) - cpu, cpu_of(None) - own
+        services.stop()
     finally:
         await hub.stop()
         here.remove()
@@ -56,6 +58,7 @@ async def run(rows: int = 1_000_000, open_numbers: int = 10_000_000, whole_days:
             "upload_seconds": uploaded,
             "chunks": batch["chunks"],
             "hub_cpu_s": hub_cpu,
+            **services.figures(),
             "generator_cpu_s": own_cpu,
             "rows_per_hub_cpu_s": rows / hub_cpu,
             "hub_memory_before_mib": before,

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from random import Random
 
-from hub.app.demo.hub_process import HubProcess, free_port
 from hub.domain.events import Lane
-from tests.bench import world
+from tests.bench import stack, world
 from tests.bench.fanout import ask, posting
 from tests.bench.processes import Child, cpu_of
 from tests.bench.shape import Result, percentile
@@ -76,7 +75,7 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
     address = f"http://127.0.0.1:{(await sink.start())['port']}"
     data = world.fresh_folder()
     here = await world.enrol(data, subscribers=subscribers, sink=address, lanes=(Lane.live,))
-    hub = HubProcess(data, free_port(), world.HUB_SETTINGS)
+    hub = stack.hub(data)
     random = Random(7)
     try:
         await hub.start()
@@ -95,11 +94,13 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
 
         publisher.forget()
         await ask(address, "reset?record=1")
+        services = stack.Meter(data)
         cpu, sink_cpu, own = cpu_of(hub.pid), sink.cpu(), cpu_of(None)
         began = time.monotonic_ns()
         await saturate(publisher, events)
         last = await drained(address, events * subscribers)
         hub_cpu, sink_cpu, own = cpu_of(hub.pid) - cpu, sink.cpu() - sink_cpu, cpu_of(None) - own
+        services.stop()
         seconds = (last - began) / 1e9
         saturation = events * subscribers / seconds
 
@@ -137,6 +138,7 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
             "half_publish_p99_ms": percentile(answered["half"], 0.99),
             "seconds": seconds,
             "hub_cpu_s": hub_cpu,
+            **services.figures(),
             "sink_cpu_s": sink_cpu,
             "generator_cpu_s": own,
         },

@@ -30,7 +30,7 @@ from hub.adapters.sql.ledger import open_ledger
 from hub.adapters.sqlite.log import SqliteLog
 from hub.adapters.system.clock import SystemClock
 from hub.adapters.telemetry.prometheus import NoMetrics
-from hub.app.settings import INDEX_DIR, LEDGER_FILE, LOG_FILE
+from hub.app.settings import INDEX_DIR, LOG_FILE
 from hub.domain.events import EventType, Lane
 from hub.domain.parties import (
     AppClass,
@@ -49,14 +49,14 @@ from hub.flow.ingest.publisher import Publisher
 from hub.flow.members import Members
 from hub.ports.ledger import Cursor
 from hub.ports.log import NewRecord
+from tests.bench import stack
 from tests.bench.processes import ROOT
 from tests.bench.sink import secret_of
 
 CARRIER = "carrier-1"
-PARTITIONS = 8
 DAY = 86_400
 UNUSED_SECONDS = 2 * 3600
-HUB_SETTINGS = {"NUMHUB_DANGEROUS_ALLOW_LOOPBACK_RECEIVERS": "true", "NUMHUB_REQUESTS_PER_SECOND": "0"}
+PARTITIONS, HUB_SETTINGS = stack.PARTITIONS, stack.HUB_SETTINGS
 
 Numbers = npt.NDArray[np.int64]
 
@@ -81,11 +81,15 @@ class World:
         return token
 
     def remove(self) -> None:
+        stack.end(self.data)
         shutil.rmtree(self.data, ignore_errors=True)
 
 
 def fresh_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="numhub-bench-"))
+    """A data directory, with the services that belong to it where the stack has some."""
+    data = Path(tempfile.mkdtemp(prefix="numhub-bench-"))
+    stack.begin(data)
+    return data
 
 
 async def enrol(
@@ -105,7 +109,7 @@ async def enrol(
     ``basic_carriers`` there are four carriers, one for each basic network, who may publish every block.
     """
     clock = SystemClock()
-    directory, ledger = open_ledger(data / LEDGER_FILE, clock)
+    directory, ledger = open_ledger(stack.ledger_address(data), clock)
     members = Members(directory, clock)
     await members.refresh()
     enrolment = Enrol(directory, members, clock, SystemRandom(), JwkReader())
@@ -212,8 +216,8 @@ def records_of(
 
 
 async def write_log(data: Path, records: Iterator[NewRecord]) -> list[tuple[str, int]]:
-    """Append straight to the log file; returns (chunk id, numbers) of each record."""
-    log = SqliteLog(data / LOG_FILE, PARTITIONS)
+    """Append straight to the log; returns (chunk id, numbers) of each record."""
+    log = await stack.open_log(data)
     written: list[tuple[str, int]] = []
     waiting: list[NewRecord] = []
     for record in records:
@@ -229,7 +233,7 @@ async def write_log(data: Path, records: Iterator[NewRecord]) -> list[tuple[str,
 
 async def fold_index(data: Path) -> int:
     """Fold the log into its index, so that a hub started on it has nothing to catch up."""
-    log = SqliteLog(data / LOG_FILE, PARTITIONS)
+    log = await stack.open_log(data)
     index = ColumnIndex(data / INDEX_DIR, PARTITIONS, log.log_id)
     fold = Fold(log, index, JsonCodec(), NoMetrics())
     running = asyncio.create_task(fold.run())
@@ -246,8 +250,8 @@ async def fold_index(data: Path) -> int:
 async def catalogued(data: Path, within: float = 60.0) -> None:
     """Wait until the hub that runs on ``data`` has listed every chunk of its log."""
     deadline = time.monotonic() + within
-    log = SqliteLog(data / LOG_FILE, PARTITIONS)
-    _, ledger = open_ledger(data / LEDGER_FILE, SystemClock())
+    log = await stack.open_log(data)
+    _, ledger = open_ledger(stack.ledger_address(data), SystemClock())
     try:
         end = sum(await log.ends())
         while sum((await ledger.catalogue_positions()).values()) < end:
@@ -273,7 +277,7 @@ async def open_numbers(count: int) -> tuple[Path, Numbers]:
     kept = cache / f"open-{count}-{version}-{long_ago() // DAY}"
     if not kept.exists():
         _drop_old(cache)
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))  # always embedded: files can be copied
         await write_log(making, records_of(numbers[::2], EventType.deactivated, "open-0"))
         await write_log(making, records_of(numbers[1::2], EventType.release_scheduled, "open-1"))
         await fold_index(making)
@@ -281,6 +285,13 @@ async def open_numbers(count: int) -> tuple[Path, Numbers]:
     os.utime(kept)
     data = fresh_folder()
     await asyncio.to_thread(shutil.copytree, kept, data, dirs_exist_ok=True)
+    if not stack.is_embedded(data):
+        held, log = SqliteLog(data / LOG_FILE, PARTITIONS), await stack.open_log(data)
+        await stack.copy_log(held, log)
+        await held.close()
+        await log.close()
+        shutil.rmtree(data / INDEX_DIR)
+        await fold_index(data)
     return data, numbers
 
 
