@@ -124,7 +124,11 @@ def _maker(service: str, kind: Callable[..., Local], folder: Path) -> Iterator[C
 @pytest.fixture
 def make_kafka(tmp_path: Path) -> Iterator[Callable[..., LocalKafka]]:
     """Starts brokers of this test's own, which it may kill: ``make_kafka(brokers=3, users={"alice": "secret"})``."""
-    yield from _maker("kafka", lambda folder, **options: LocalKafka(folder, **{"quick": True, **options}), tmp_path)
+    yield from _maker(
+        "kafka",
+        lambda folder, **options: LocalKafka(folder, **({"quick": True, "version": services.KAFKA_VERSION} | options)),
+        tmp_path,
+    )
 
 
 @pytest.fixture

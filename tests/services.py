@@ -20,11 +20,15 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import redis
 
-from hub.app.local import LocalKafka, LocalPostgres, LocalRedis
+from hub.app.local import LocalKafka, LocalPostgres, LocalRedis, jars
 
 ADDRESSES = {
     service: os.environ.get(f"NUMHUB_TEST_{service.upper()}", "") for service in ("kafka", "postgresql", "redis")
 }
+
+
+KAFKA_VERSION = os.environ.get("NUMHUB_TEST_KAFKA_VERSION") or jars.KAFKA_VERSION
+"""Of the brokers that are started from jars."""
 
 
 def docker_engine() -> bool:
@@ -58,7 +62,7 @@ def kafka(folder: Path) -> Iterator[str]:
         with KafkaContainer("confluentinc/cp-kafka:7.9.0").with_kraft() as container:
             yield container.get_bootstrap_server()
     else:
-        with LocalKafka(folder, quick=True) as local:
+        with LocalKafka(folder, quick=True, version=KAFKA_VERSION) as local:
             yield local.bootstrap
 
 

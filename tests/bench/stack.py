@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import psutil
+import yaml
 
 from hub.adapters.sqlite.log import SqliteLog
 from hub.app.demo.hub_process import HubProcess, free_port
@@ -23,7 +24,7 @@ from hub.app.local import LocalKafka, LocalPostgres, LocalRedis
 from hub.app.settings import LEDGER_FILE, LOG_FILE, Settings
 from hub.app.wiring import open_log as open_hub_log
 from hub.ports.log import EventLog, NewRecord, Record
-from tests.bench.processes import environment
+from tests.bench.processes import ROOT, environment
 
 PARTITIONS = 8
 HUB_SETTINGS = {"NUMHUB_DANGEROUS_ALLOW_LOOPBACK_RECEIVERS": "true", "NUMHUB_REQUESTS_PER_SECOND": "0"}
@@ -41,9 +42,12 @@ class Services:
             "NUMHUB_LEDGER_URL": self.postgres.url,
             "NUMHUB_REDIS_URL": self.redis.url,
         }
+        wished = yaml.safe_load((ROOT / "deploy/topics.yaml").read_text("utf-8"))
+        wished["topics"][0]["partitions"] = PARTITIONS  # as many as the embedded log has: the same chunks on both
+        (home / "topics.yaml").write_text(yaml.safe_dump(wished), "utf-8")
         command = [sys.executable, "-m", "hub.app.cli", "topics", "apply", "--development"]
-        partitions = {"NUMHUB_PARTITIONS": str(PARTITIONS)}
-        env = {**environment(), **self.environment, **partitions}
+        command += ["--file", str(home / "topics.yaml")]
+        env = {**environment(), **self.environment}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"numhub topics apply: {done.stdout}{done.stderr}")

@@ -71,11 +71,15 @@ class World:
     carriers: list[str] = field(default_factory=list)
 
     async def token(self, url: str, party_id: str) -> str:
-        form, headers = self.keys[party_id].grant(url, time.time())
         async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.post(
-                f"{url}/oauth2/token", data={"grant_type": "client_credentials", **form}, headers=headers
-            )
+            for _ in range(20):
+                form, headers = self.keys[party_id].grant(url, time.time())
+                answer = await client.post(
+                    f"{url}/oauth2/token", data={"grant_type": "client_credentials", **form}, headers=headers
+                )
+                if answer.status_code != 503:  # a memory of what was used that has just begun, in a fresh Redis
+                    break
+                await asyncio.sleep(float(answer.headers.get("retry-after", "1")))
         answer.raise_for_status()
         token: str = answer.json()["access_token"]
         return token
