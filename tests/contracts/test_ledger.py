@@ -20,7 +20,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hub.adapters.sql import engine, reports
+from hub.adapters.sql import engine, reports, threads
 from hub.adapters.sql.errors import SchemaTooNew, translated
 from hub.adapters.sql.ledger import SqlLedger, open_ledger
 from hub.adapters.sql.schema import metadata
@@ -56,6 +56,30 @@ async def test_calls_that_wait_are_committed_together(tmp_path: Path) -> None:
     await asyncio.gather(*(ledger.deliver(receipts=[receipt(n=n)]) for n in range(200)))
     assert 1 <= len(metrics.seen) <= 20
     assert set(metrics.seen) == {"numhub_ledger_commit_seconds"}
+    await ledger.close()
+
+
+async def test_answers_that_come_together_wait_for_company(tmp_path: Path) -> None:
+    """Twenty callers, each answering ten chunks one after the other, need far fewer than two hundred commits."""
+    metrics = Observed()
+    ledger = SqlLedger.open(tmp_path / "ledger.db", FixedClock(), metrics)
+
+    async def caller(place: int) -> None:
+        for n in range(10):
+            assert await ledger.answer([answer(n=10 * place + n)]) == [True]
+
+    await asyncio.gather(*(caller(place) for place in range(20)))
+    assert len(metrics.seen) <= 100
+    await ledger.close()
+
+
+async def test_who_comes_alone_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for company is for a crowd: a single caller's answers are committed at once."""
+    monkeypatch.setattr(threads, "GATHER_SECONDS", 60)
+    ledger = SqlLedger.open(tmp_path / "ledger.db", FixedClock())
+    async with asyncio.timeout(30):
+        for n in range(5):
+            assert await ledger.answer([answer(n=n)]) == [True]
     await ledger.close()
 
 

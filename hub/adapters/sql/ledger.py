@@ -179,7 +179,7 @@ class SqlLedger:
             call = await asyncio.to_thread(_prepare, answers)
         else:
             call = _prepare(answers)
-        return await self._runner.write_bulk(self._answer, call)
+        return await self._runner.write_bulk(self._answer, call, patient=True)
 
     def _answer(self, conn: Connection, calls: list[list[answers.Prepared]]) -> list[list[bool]]:
         return answers.answer(conn, self._keys, calls, self.keeps_outbox)

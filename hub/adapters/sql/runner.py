@@ -38,8 +38,11 @@ class Runner(Protocol):
         """Carry out one operation; it is committed when this returns."""
         ...
 
-    async def write_bulk(self, operation: BulkOperation[A, T], argument: A) -> T:
-        """Like `write`; all waiting calls of the same ``operation`` are handed to it as one list."""
+    async def write_bulk(self, operation: BulkOperation[A, T], argument: A, *, patient: bool = False) -> T:
+        """Like `write`; all waiting calls of the same ``operation`` are handed to it as one list.
+
+        ``patient``: nothing but its own caller waits for it, so under load it may wait some milliseconds for company.
+        """
         ...
 
     async def read(self, operation: Operation[T]) -> T:
@@ -60,6 +63,7 @@ class Write:
     argument: Any
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    patient: bool = False
     result: Any = None
     error: BaseException | None = None
 

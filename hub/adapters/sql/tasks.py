@@ -59,7 +59,7 @@ class TaskRunner:
         result: T = await self._submit(operation, False, None)
         return result
 
-    async def write_bulk(self, operation: BulkOperation[A, T], argument: A) -> T:
+    async def write_bulk(self, operation: BulkOperation[A, T], argument: A, *, patient: bool = False) -> T:
         result: T = await self._submit(operation, True, argument)
         return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
@@ -20,6 +21,10 @@ from hub.ports.metrics import Metrics
 
 T = TypeVar("T")
 A = TypeVar("A")
+
+
+GATHER_SECONDS = 0.005
+"""How long patient writes wait for company, if the last ones had some: a transaction costs as much as many answers."""
 
 
 class ThreadRunner:
@@ -47,9 +52,9 @@ class ThreadRunner:
         result: T = await self._submit(operation, False, None)
         return result
 
-    async def write_bulk(self, operation: BulkOperation[A, T], argument: A) -> T:
+    async def write_bulk(self, operation: BulkOperation[A, T], argument: A, *, patient: bool = False) -> T:
         """Like `write`; all waiting calls of the same ``operation`` are handed to it as one list."""
-        result: T = await self._submit(operation, True, argument)
+        result: T = await self._submit(operation, True, argument, patient)
         return result
 
     async def read(self, operation: Operation[T]) -> T:
@@ -71,11 +76,13 @@ class ThreadRunner:
 
     # -- the callers' side
 
-    def _submit(self, function: Callable[..., Any], bulk: bool, argument: Any) -> asyncio.Future[Any]:
+    def _submit(
+        self, function: Callable[..., Any], bulk: bool, argument: Any, patient: bool = False
+    ) -> asyncio.Future[Any]:
         if self._closed:
             raise Unavailable("the ledger is closed")
         loop = asyncio.get_running_loop()
-        write = Write(function, bulk, argument, loop, loop.create_future())
+        write = Write(function, bulk, argument, loop, loop.create_future(), patient)
         self._waiting.put(write)
         return write.future
 
@@ -86,7 +93,10 @@ class ThreadRunner:
     # -- the writer's thread
 
     def _write_for_ever(self) -> None:
+        crowded = False
         while (first := self._waiting.get()) is not None:
+            if first.patient and crowded:
+                time.sleep(GATHER_SECONDS)
             group, last = [first], False
             while len(group) < GROUP_LIMIT and not last:
                 try:
@@ -97,6 +107,7 @@ class ThreadRunner:
                     last = True
                 else:
                     group.append(write)
+            crowded = len(group) > 1  # whoever comes alone, one after the other, is never kept waiting
             self._carry_out(group)
             _settle(group)
             if last:
