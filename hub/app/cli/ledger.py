@@ -20,7 +20,10 @@ Config = Annotated[Path | None, typer.Option(help="settings file (TOML)")]
 
 @app.command("migrate")
 def migrate(data: MaybeData = None, config: Config = None) -> None:
-    """Bring the ledger's tables up to date. Steps only add: a hub of the version before goes on working meanwhile."""
+    """Bring the ledger's tables up to date. Steps only add: a hub of the version before goes on working meanwhile.
+
+    Parts of the tables that grow for years are made ahead here, and by any running hub with the role timers.
+    """
     settings = settings_for(config, data_dir=data)
     try:
         if not settings.ledger_url.get_secret_value():
