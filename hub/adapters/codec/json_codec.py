@@ -180,9 +180,12 @@ def _attributes(chunk: Chunk) -> list[tuple[str, _Column]]:
 def _place(
     name: str, column: _Column, shared: dict[str, Any], exceptions: dict[str, Any], columns: dict[str, Any]
 ) -> None:
+    if len(column) == 1:
+        shared[name] = _shared(name, int(column[0]))
+        return
     half = len(column) // 2
     # A value that more than half of the rows hold is the median: found without sorting or counting.
-    common = column[half] if len(column) == 1 else np.partition(column, half)[half]
+    common = np.partition(column, half)[half]
     differing = np.flatnonzero(column != common)
     if len(differing) * EXCEPTION_SHARE > len(column):
         columns[name] = _as_json(name, column)
@@ -287,6 +290,12 @@ def _narrow(column: npt.NDArray[np.int64], dtype: Any) -> npt.NDArray[Any]:
     return column.astype(dtype)
 
 
+def _bounds(column: _Column) -> tuple[int, int]:
+    if len(column) == 1:
+        return int(column[0]), int(column[0])
+    return int(column.min()), int(column.max())
+
+
 def _check(chunk: Chunk) -> None:
     """What both directions insist on. Times fit 32 bits, as the index keeps them."""
     rows = len(chunk.numbers)
@@ -299,9 +308,11 @@ def _check(chunk: Chunk) -> None:
     if any(len(column) != rows for column in (*times, *others)):
         raise ValueError("the columns differ in length")
     numbers = chunk.numbers
-    if numbers[0] < FIRST_NATIONAL or numbers[-1] > LAST_NATIONAL or not (numbers[1:] > numbers[:-1]).all():
-        raise ValueError("numbers must be mobile numbers, ascending and unique")
-    if any(column.min() < 0 or column.max() >= 1 << 32 for column in times):
+    if numbers[0] < FIRST_NATIONAL or numbers[-1] > LAST_NATIONAL:
+        raise ValueError("numbers must be mobile numbers")
+    if rows > 1 and not (numbers[1:] > numbers[:-1]).all():
+        raise ValueError("numbers must be ascending and unique")
+    if any(min_ < 0 or max_ >= 1 << 32 for min_, max_ in map(_bounds, times)):
         raise ValueError("a time is out of range")
     if not 0 <= chunk.reported_at < 1 << 32:
         raise ValueError("reported_at is out of range")

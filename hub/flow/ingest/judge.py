@@ -86,7 +86,7 @@ def judge(
     refusal = np.zeros(rows, np.uint8)
 
     def refuse(bad: Mask, reason: Refusal) -> None:
-        if bad.any():
+        if np.count_nonzero(bad):  # any() costs ten times that on a single row
             refusal[bad & (refusal == 0)] = reason.number
 
     phase, generation = states["phase"], states["generation"]
