@@ -153,7 +153,7 @@ def _across(
     return _figure(
         [bar], height=40 + step * len(names), bargap=0.32,
         meta={"longest": max(values)},
-        xaxis={"visible": False, "range": [0, 1.5 * max(values)]}, yaxis=dict(_NAMES),
+        xaxis={"visible": False, "range": [0, 2.2 * max(values)]}, yaxis=dict(_NAMES),
         margin={"l": 8, "r": 4, "t": 4, "b": 4},
     )  # fmt: skip
 

@@ -131,7 +131,7 @@ _RENEWAL_OUT: Json = {
             "app_class": "payment",
             "state": "held",
             "reason": "held_funds",
-            "next_step": "The former holder's account still holds money. The app looks at it again on review_at.",
+            "next_step": "The former holder's account still holds money. The app looks at it again on 2026-07-01.",
             "review_at": "2026-07-01T00:00:00Z",
             "overdue": False,
         },

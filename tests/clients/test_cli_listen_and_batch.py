@@ -164,7 +164,7 @@ def test_a_subscription_is_made_listed_paused_and_resumed(
     assert "nothing was delivered" in call("deliveries", first).output
     assert json.loads(call("deliveries", first, "--json").output) == []
     again = call("redrive", first, "--since", "2026-01-31T08:00")
-    assert "since 2026-01-31 08:00:00Z is delivered again" in again.output, again.output
+    assert "since 2026-01-31 08:00:00Z comes again" in again.output, again.output
     assert "0 parked chunks are sent again" in call("redrive", first, "--parked").output
     assert call("redrive", first).exit_code == 2
     assert call("redrive", first, "--parked", "--since", "2026-01-31").exit_code == 2

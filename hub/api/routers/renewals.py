@@ -11,6 +11,7 @@ from hub.api.context import Context, get_context
 from hub.api.limits import IdempotencyKey
 from hub.api.strict import StrictRoute
 from hub.domain.dispositions import Disposition
+from hub.domain.lifecycle import CHINA
 from hub.domain.numbers import PhoneNumber, mask
 from hub.domain.parties import Principal, Scope
 from hub.flow.renew import AppState, Progress, Renewal, Request
@@ -23,16 +24,16 @@ Hub = Annotated[Context, Depends(get_context)]
 Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{4,80}$")]
 
 NEXT_STEPS: dict[Disposition | Progress, str] = {
-    Disposition.held_funds: "The former holder's account still holds money. The app looks at it again on review_at.",
+    Disposition.held_funds: "The former holder's account still holds money. The app looks at it again on {day}.",
     Disposition.held_debt: "The former holder's account has a debt, which stays with that account. Register anew.",
-    Disposition.held_legal: "A legal order keeps the former holder's account. The app looks at it again on review_at.",
+    Disposition.held_legal: "A legal order keeps the former holder's account. The app looks at it again on {day}.",
     Disposition.held_dispute: "The account was used after the number changed hands. Contact the app to settle it.",
-    Disposition.held_memorial: "The account is kept in memory of its owner. The app looks at it again on review_at.",
+    Disposition.held_memorial: "The account is kept in memory of its owner. The app looks at it again on {day}.",
     Disposition.needs_holder_action: "Open the app and confirm there that the number is yours.",
     Disposition.failed_final: "The app could not unbind the number. Contact its support and name this request.",
     Progress.not_connected: "This app does not take part yet. Contact its support.",
 }
-"""What the holder can do, by reason; the code beside it is stable, the text may be reworded."""
+"""What the holder can do, by reason; the code beside it is stable, the text may be reworded. ``day``: of the review."""
 
 
 @router.post("/renewals", status_code=202, operation_id="request_renewal", summary="A new holder presses the key")
@@ -80,6 +81,15 @@ def shown(renewal: Renewal) -> RenewalOut:
     )
 
 
+def _next_step(state: AppState) -> str | None:
+    """For the holder's own eyes: days are China's."""
+    text = NEXT_STEPS.get(state.reason or state.progress)
+    if text is None:
+        return None
+    day = state.review_at.astimezone(CHINA).date().isoformat() if state.review_at else "a day it has yet to name"
+    return text.format(day=day)
+
+
 def _app(state: AppState) -> RenewalApp:
     return RenewalApp.model_validate(
         {
@@ -88,7 +98,7 @@ def _app(state: AppState) -> RenewalApp:
             "app_class": state.app.app_class.value,
             "state": state.progress.name,
             "reason": state.reason.value if state.reason else None,
-            "next_step": NEXT_STEPS.get(state.reason or state.progress),
+            "next_step": _next_step(state),
             "review_at": state.review_at,
             "overdue": state.overdue,
         }

@@ -146,7 +146,8 @@ def _bars() -> Progress:
 def _show(found: Batch) -> None:
     console.print(
         f"batch {found.batch_id} (no. {found.batch_seq}): [bold]{found.state}[/bold], "
-        f"{found.rows_accepted:,} rows accepted in {found.chunks:,} chunks, {found.rows_refused:,} refused",
+        f"{_count(found.rows_accepted, 'row')} accepted in {_count(found.chunks, 'chunk')}, "
+        f"{found.rows_refused:,} refused",
         soft_wrap=True,
     )
     if found.failure:
@@ -157,6 +158,10 @@ def _show(found: Batch) -> None:
         for reason in sorted(found.reasons, key=lambda each: -each.rows):
             table.add_row(f"{reason.rows:,}", reason.reason, reason.meaning)
         console.print(table)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _rows(file: Path, form: ContentFormat | None, encoding: ContentEncoding | None) -> int | None:

@@ -97,7 +97,8 @@ def _database(path: Path, what: str) -> Check:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
         return what, False, f"{path.name}: {error}"
-    return what, found == "ok", f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, quick check {found}"
+    size = sum(part.stat().st_size for part in (path, path.with_name(path.name + "-wal")) if part.exists())
+    return what, found == "ok", f"{path.name}: {size / 1e6:.1f} MB, quick check {found}"
 
 
 def rebuild(

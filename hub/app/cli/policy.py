@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -66,8 +65,15 @@ def _seconds(count: float | None, unit: int) -> int | None:
     return None if count is None else round(count * unit)
 
 
+def _span(seconds: float) -> str:
+    """20 days, 26 hours, 1.5 hours."""
+    days, hours = seconds / 86_400, seconds / 3_600
+    count, unit = (days, "day") if days >= 2 and days == int(days) else (hours, "hour")
+    return f"{count:g} {unit}{'' if count == 1 else 's'}"
+
+
 def _print(found: Policy) -> None:
     table = _table("policy", "value", "meaning")
     for name, value in found.to_mapping().items():
-        _row(table, name, str(timedelta(seconds=float(value))) if name in _SPANS else str(value), _MEANT[name])
+        _row(table, name, _span(float(value)) if name in _SPANS else str(value), _MEANT[name])
     console.print(table)

@@ -98,7 +98,7 @@ def deliveries(
         print_json([asdict(one) for one in found])
         return
     table = Table("chunk", "state", "at", "attempts", "reason", box=None)
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     table.columns[3].justify = "right"
     for one in found:
         table.add_row(
@@ -131,7 +131,9 @@ def redrive(
     if as_json:
         print_json({"subscription_id": subscription_id, "since": moment, "chunks": chunks})
     elif moment is not None:
-        console.print(f"everything published since {moment:%Y-%m-%d %H:%M:%S}Z is delivered again")
+        console.print(
+            f"everything published since {moment:%Y-%m-%d %H:%M:%S}Z comes again: pushed, or on the next pull"
+        )
     else:
         console.print(f"{chunks or 0:,} parked chunks are sent again; those that fail again stay parked")
 

@@ -198,7 +198,7 @@ def _say_how_to_reach(console: Console, story: Story, keys: dict[str, Path], dat
         console.print(f"\n[bold]{role}[/bold] {party_id}", highlight=False)
         console.print(f'curl -s -H "Authorization: Bearer {token}" "{address}"', highlight=False, soft_wrap=True)
     console.print("\n[bold]public[/bold]", highlight=False)
-    console.print(f"curl -s {url}/health/ready; {numhub} doctor --data {data}", highlight=False, soft_wrap=True)
+    console.print(f"curl -s {url}/health/ready; echo; {numhub} doctor --data {data}", highlight=False, soft_wrap=True)
 
 
 def _command() -> str:
