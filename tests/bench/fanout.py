@@ -24,6 +24,7 @@ from tests.bench.shape import Result
 from tests.bench.wire import connect, request
 
 WORKERS = 64
+STUCK_SECONDS = 60.0
 
 
 async def run(numbers: int = 1_000_000, subscribers: int = 48) -> Result:
@@ -100,7 +101,7 @@ async def set_states(data: Path, subscriptions: Sequence[Subscription], state: S
 
 async def _all_committed(hub: HubProcess, data: Path, due: int) -> tuple[float, float]:
     """When (monotonic s) the last receipt was committed, and the hub's highest memory (MiB)."""
-    peak = 0.0
+    peak, before, moved = 0.0, -1, time.monotonic()
     async with stack.counting(data, "receipts") as receipts:
         while True:
             count = await receipts()
@@ -108,6 +109,10 @@ async def _all_committed(hub: HubProcess, data: Path, due: int) -> tuple[float, 
             peak = max(peak, memory_of(hub.pid))
             if count >= due:
                 return now, peak
+            if count > before:
+                before, moved = count, now
+            if now - moved > STUCK_SECONDS:
+                raise RuntimeError(f"{due} receipts were due, and {count} came")
             await asyncio.sleep(0.05)
 
 

@@ -117,8 +117,19 @@ def test_doctor_looks_at_the_ledger(numhub: Numhub, address: str) -> None:
     said = numhub("doctor", code=1 if asyncio.run(_fsync(address)) == "off" else 0)
     for expected in ("PostgreSQL", "0003", "fsync", "synchronous_commit", "full_page_writes"):
         assert expected in said
+    assert "ready ahead" not in said
+    asyncio.run(_execute(address, f"INSERT INTO chunk_keys VALUES ({2 << 20}, 'evt_far', 0, 0)"))
+    assert "1 ready ahead" in numhub("doctor", code=1)
+    numhub("ledger", "migrate")
+    assert "ready ahead" not in numhub("doctor", code=1 if asyncio.run(_fsync(address)) == "off" else 0)
     assert "does not answer" in numhub("doctor", code=1, NUMHUB_LEDGER_URL="postgresql://127.0.0.1:1/x")
     assert "refuses" in numhub("doctor", code=1, NUMHUB_LEDGER_URL=address.rpartition("/")[0] + "/nowhere")
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
 
 
 async def _databases(url: str) -> list[str]:

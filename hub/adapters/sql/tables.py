@@ -75,18 +75,27 @@ def add_parts(conn: Connection, within: float | None = None) -> int:
     if within is not None:
         conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{within}s'")
     made = 0
-    newest = int(conn.scalar(select(func.max(chunk_keys.c.chunk_no))) or 0) // PART_CHUNKS
+    newest = _newest_part(conn)
     for name in GROWING:
-        there = set(
-            conn.scalars(
-                text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(:n)"), {"n": name}
-            )
-        )
+        there = set(conn.scalars(_PARTS, {"name": name}))
         for place in range(newest, newest + PARTS_AHEAD):
             if f"{name}_p{place}" not in there:
                 conn.exec_driver_sql(part_of(name, place))
                 made += 1
     return made
+
+
+def parts_ahead(conn: Connection, name: str) -> int:
+    """Parts of a table on PostgreSQL that stand ready beyond the one being filled."""
+    there = set(conn.scalars(_PARTS, {"name": name}))
+    ahead = 0
+    while f"{name}_p{_newest_part(conn) + ahead + 1}" in there:
+        ahead += 1
+    return ahead
+
+
+def _newest_part(conn: Connection) -> int:
+    return int(conn.scalar(select(func.max(chunk_keys.c.chunk_no))) or 0) // PART_CHUNKS
 
 
 def _take_turns(conn: Connection) -> None:
