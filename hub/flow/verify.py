@@ -198,7 +198,10 @@ class Verify:
     def _of_catalogue(self, before: _Before) -> Finding:
         if differing := self._differing["catalogue"]:
             return Finding("ledger's catalogue", False, f"{_first(differing)}; numhub rebuild lists it anew")
-        return Finding("ledger's catalogue", True, f"{self._listed:,} chunks are listed as they stand in the log")
+        said = f"{self._listed:,} chunks are listed as they stand in the log"
+        if more := self._kinds["chunks"] - self._listed:
+            said += f"; {more:,} are still to be listed"
+        return Finding("ledger's catalogue", True, said)
 
     def _of_batches(self, before: _Before) -> Finding:
         wrong = [

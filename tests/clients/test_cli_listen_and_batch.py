@@ -136,6 +136,10 @@ def test_batch_upload_counts_the_rows_of_parquet(hub: FakeHub, run: Any, tmp_pat
 
 def test_batch_commands_end_with_one_clear_line(run: Any, tmp_path: Path) -> None:
     """No trace, exit code 1."""
+    nameless = tmp_path / "night"
+    nameless.write_text(f"number\n{N}\n")
+    assert "give --format" in run("upload", str(nameless), "--batch-seq", "1").output
+    assert run("upload", str(nameless), "--batch-seq", "1", "--format", "csv").exit_code == 0
     unknown = run("status", "bat_unknown")
     assert unknown.exit_code == 1
     assert "Traceback" not in unknown.output

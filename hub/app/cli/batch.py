@@ -32,6 +32,7 @@ Kid = Annotated[str | None, typer.Option("--kid", help="the key's id, where the 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH_ID")]
 HUB = "http://127.0.0.1:8080"
 
+KNOWN = {".csv", ".ndjson", ".jsonl", ".parquet"}
 STAGES = {"digest": "reading", "upload": "uploading", "validate": "judging"}
 
 
@@ -53,6 +54,8 @@ def upload(
     encoding: Annotated[ContentEncoding | None, typer.Option(help="where the name does not say")] = None,
 ) -> None:
     """Announce, upload, commit and wait; an interrupted upload goes on when the command is given again."""
+    if content_format is None and not {suffix.lower() for suffix in file.suffixes} & KNOWN:
+        raise fail(f"{file.name} does not say what it is: give --format csv, ndjson or parquet")
     with _connected(url, client_id, key, kid) as client, _bars() as bars:
         tasks = {stage: bars.add_task(text, total=None, visible=False) for stage, text in STAGES.items()}
 
