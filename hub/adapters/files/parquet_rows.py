@@ -35,6 +35,7 @@ PIECE_ROWS = 1 << 18
 _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 _BAD, _DAMAGED = 3, 4  # exit codes: the file cannot be taken, for a reason that is told; it cannot be decoded
 _SILENT = -1000
+_THREADS = ("POLARS_MAX_THREADS", "POLARS_ASYNC_THREAD_COUNT", "OPENBLAS_NUM_THREADS")
 _PIECE_BYTES = 4 << 20
 
 
@@ -45,7 +46,7 @@ def as_csv(path: Path, memory: int = MEMORY) -> Iterator[bytes]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "POLARS_MAX_THREADS": "2",
+        **dict.fromkeys(_THREADS, "2"),  # each takes memory, and by themselves they are as many as the machine's cores
         "RUST_BACKTRACE": "0",  # to print one takes memory
     }
     command = [sys.executable, "-m", __name__, str(path), str(memory)]
