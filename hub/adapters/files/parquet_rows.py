@@ -24,7 +24,7 @@ from typing import IO
 from hub.adapters.files.texts import COLUMNS, checked_columns
 from hub.ports.batch_files import ContentProblem
 
-MEMORY = 768 << 20
+MEMORY = 640 << 20
 """Bytes that the reading process may have, 200 MiB of them for the decoder itself. A row group of 5 million rows takes
 as much again."""
 CPU_SECONDS, SILENT_SECONDS = 600, 60.0
