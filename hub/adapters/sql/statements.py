@@ -31,8 +31,9 @@ T = TypeVar("T")
 IN_LIMIT = 500
 """Values in one IN list: statements stay small, and well below every database's limit of parameters."""
 
-_ROWS, _MANY_ROWS = 64, 256
-"""Rows in one insert: a text for each number up to the first is kept prepared, more go in slices of the second."""
+_ROWS, _PARAMETERS = 64, 999
+"""Rows and parameters in one insert at most: a text per number of rows is kept prepared, and SQLite took no more
+parameters before 3.32."""
 
 _NUMBERS = postgresql.ARRAY(BigInteger)
 
@@ -53,7 +54,7 @@ class _ManyRows:
         self._head, _, self._tail = str(compiled).partition(f"VALUES {one}")
         if list(compiled.positiontup) != list(columns) or "?" in self._tail:
             raise TypeError(f"cannot be made one statement: {compiled}")
-        self._one = one
+        self._one, self._columns = one, columns
         self._texts: dict[int, str] = {}
         self._pick: Callable[[dict[str, Any]], Iterable[Any]] = (
             itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
@@ -70,12 +71,11 @@ class _ManyRows:
 
     def run_raw(self, conn: Connection, rows: Sequence[Sequence[Any]]) -> None:
         """Rows in the order of the columns, as the database stores them."""
-        for some in slices(rows, _ROWS if len(rows) <= _ROWS else _MANY_ROWS):
+        for some in slices(rows, max(1, min(_ROWS, _PARAMETERS // len(self._columns)))):
             text = self._texts.get(len(some))
             if text is None:
                 text = f"{self._head}VALUES {', '.join([self._one] * len(some))}{self._tail}"
-                if len(some) <= _ROWS or len(some) == _MANY_ROWS:
-                    self._texts[len(some)] = text
+                self._texts[len(some)] = text
             conn.exec_driver_sql(text, tuple(chain.from_iterable(some)))
 
     def _stored(self, row: dict[str, Any]) -> Sequence[Any]:
