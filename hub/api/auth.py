@@ -76,7 +76,7 @@ def require(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         _: None = Security(_SCHEME, scopes=[scope.value for scope in scopes]),
     ) -> Principal:
         caller = await authenticate(request, await get_context(request))  # every dependency less is 20 us less
-        if scopes and not any(caller.may(scope) for scope in scopes):
+        if scopes and caller.scopes.isdisjoint(scopes):
             raise Forbidden(code="insufficient_scope", scope=" ".join(scope.value for scope in scopes))
         return caller
 
