@@ -172,10 +172,13 @@ async def test_a_record_waits_for_a_correction_under_way(pair: Pair) -> None:
     (_, one), (_, two) = pair
     await one.answer([answer(Disposition.unbound, n=1)])
     since = await two.moment()
+    before = asyncio.create_task(one._runner.write(lambda conn: conn.execute(text("SELECT pg_sleep(0.5)")).close()))
+    await asyncio.sleep(0.2)  # while it runs, the next two gather for one transaction
     slow = asyncio.gather(
         one.answer([answer(Disposition.failed_final, n=1)]),
-        one._runner.write(lambda conn: conn.execute(text("SELECT pg_sleep(0.5)")).close()),  # the same transaction
+        one._runner.write(lambda conn: conn.execute(text("SELECT pg_sleep(0.5)")).close()),
     )
+    await before
     await asyncio.sleep(0.2)
     from hub.ports.ledger import ClearanceRecord
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from hub.adapters.sql.aside import AsideRunner
 from hub.adapters.sql.errors import translating
 from hub.adapters.sql.keys import Keys
 from hub.adapters.sql.postgres import Engines, asyncpg_url
@@ -49,7 +50,7 @@ def open_database(
     if url.get_backend_name() == "postgresql":
         on_server(url, lambda conn: prepare(conn, migrate))
         engines = Engines(url, readers)
-        runner, keys = TaskRunner(engines, clock, metrics), Keys(engines.keys)
+        runner, keys = AsideRunner(TaskRunner(engines, clock, metrics)), Keys(engines.keys)
     else:
         write_engine, read_engine = _sqlite_engines(url, readers, migrate)
         runner, keys = ThreadRunner(write_engine, read_engine, clock, metrics, readers), Keys()
