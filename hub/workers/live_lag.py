@@ -28,7 +28,7 @@ STANDS_FOR = 0.1
 """Seconds that an answer is reused."""
 _SOON = 1.0
 """Seconds of queueing from which on the pace is known."""
-_PACE_OVER = 2.0
+_PACE_OVER = 4.0
 _GRAIN_MS = 20
 _ENTRIES = 65_536
 

@@ -22,7 +22,7 @@ async def test_a_late_live_lane_pushes_publishers_back(tmp_path: Path) -> None:
         intake.events._lag, intake.events._lag_limit = lambda: lag, 5.0
         with pytest.raises(TooManyRequests) as pushed_back:
             await intake.events.publish("cmcc", "key", [AN_ITEM])
-        assert pushed_back.value.details["retry_after"] == 3 and sum(await intake.log.ends()) == 0
+        assert pushed_back.value.details["retry_after"] == 1 and sum(await intake.log.ends()) == 0
         lag = 4.9
         (verdict,) = await intake.events.publish("cmcc", "key", [AN_ITEM])
         assert verdict.refusal is None and sum(await intake.log.ends()) == 1

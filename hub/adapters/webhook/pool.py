@@ -32,8 +32,10 @@ class Pool:
         """The most recently used idle connection to ``key`` that is still quiet; others are dropped."""
         stack = self._by_key.get(key)
         while stack:
-            connection = stack[-1]
-            self._remove(connection)
+            connection = stack.pop()
+            del self._idle[connection]
+            if not stack:
+                del self._by_key[key]
             fresh = now < connection.good_until and now - connection.idle_since < self._idle_seconds
             if fresh and connection.is_quiet():
                 return connection

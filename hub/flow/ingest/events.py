@@ -49,7 +49,7 @@ from hub.ports.number_index import NumberIndex
 from hub.ports.number_plan import NumberPlan
 
 MAX_TRIES = 8
-RETRY_AT_MOST = 30
+RETRY_AT_MOST = 5
 """Seconds a caller that is pushed back is asked to wait at most."""
 
 _REASONS = {None: 0} | {reason: place for place, reason in enumerate(TerminateReason, start=1)}
@@ -226,7 +226,9 @@ class Events:
     def _push_back(self) -> None:
         lag = self._lag() if self._lag_limit else None
         if lag is not None and lag > self._lag_limit:
-            wait = min(max(math.ceil(lag - self._lag_limit), 1), RETRY_AT_MOST)  # when there is room again
+            # The queue is as long as the limit: who comes back too early asks once more, who comes too late finds the
+            # hub idle. The lag is an estimate, so rather early.
+            wait = min(max(math.ceil((lag - self._lag_limit) / 4), 1), RETRY_AT_MOST)
             raise TooManyRequests(
                 "Live events are accepted faster than they can be delivered; nothing was taken in.", retry_after=wait
             )
