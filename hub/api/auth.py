@@ -5,7 +5,6 @@ Besides the token it judges the party's request rate, so that one busy party can
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from functools import cache
 
@@ -15,7 +14,7 @@ from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security.base import SecurityBase
 
 from hub.api.context import Context, get_context
-from hub.api.limits import RATE_LIMIT
+from hub.api.limits import RATE_LIMIT, rate_limit
 from hub.domain.errors import Forbidden, TooManyRequests, Unauthenticated
 from hub.domain.parties import Principal, Scope
 
@@ -58,10 +57,8 @@ async def authenticate(request: Request, context: Context) -> Principal:
     if limit:
         quota = int(limit * window)
         wait = await context.coordination.allow(f"api:{principal.party_id}", limit=quota, window=window)
-        request.scope[RATE_LIMIT] = (  # as `rate_limit` writes it, in bytes: every request comes past here
-            (b"ratelimit-policy", b'"party";q=%d;w=%.0f' % (quota, window)),
-            (b"ratelimit", b'"party";r=%d;t=%d' % (wait.left, math.ceil(wait or wait.resets_after))),
-        )
+        left = rate_limit("party", quota, window, wait.left, wait or wait.resets_after)
+        request.scope[RATE_LIMIT] = [(name.encode(), value.encode()) for name, value in left.items()]
         if wait:
             raise TooManyRequests(retry_after=wait)
     return principal
